@@ -1,0 +1,18 @@
+"""A fingerprint of weights: proof that a frozen model did not move, and that a bundle meets the LLM it was made for."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+__all__ = ["weights_sha256"]
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters and persistent buffers, in name order."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

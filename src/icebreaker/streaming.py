@@ -1,0 +1,30 @@
+"""Helpers for streaming state: NamedTuples of tensors, batch first. Knows nothing of models.
+
+A state is a tensor, ``None``, or a (named) tuple of states. Every tensor has the batch as its first dimension.
+A preallocated cache that is written in place past its ``length`` joins by a ``select_rows`` method of its own.
+"""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["select"]
+
+State = TypeVar("State")
+
+
+def select(active: Tensor, new: State, old: State) -> State:
+    """Rows of ``new`` where ``active`` [B] is true, rows of ``old`` elsewhere: idle sessions stay as they were."""
+    return _select(active, new, old)  # type: ignore[no-any-return]
+
+
+def _select(active: Tensor, new: Any, old: Any) -> Any:
+    if new is None:
+        return None
+    if isinstance(new, Tensor):
+        return torch.where(active.view(-1, *[1] * (new.dim() - 1)), new, old)
+    if hasattr(new, "select_rows"):
+        return new.select_rows(active, old)
+    rows = [_select(active, a, b) for a, b in zip(new, old, strict=True)]
+    return type(new)(*rows) if hasattr(new, "_fields") else tuple(rows)
