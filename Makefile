@@ -1,0 +1,45 @@
+# Two commands for a newcomer; each does all of its own set-up on a fresh machine.
+#   make talk   answer the recorded question that ships with the repository, aloud
+#   make test   what CI runs: lint, types, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two cores that spin while they wait for each other are an order of magnitude slower than two that sleep.
+export OMP_WAIT_POLICY := PASSIVE
+# Debian's packages: speech synthesisers for the tests and for building data.
+TEST_DEBS := espeak-ng flite
+DATA_DEBS := $(TEST_DEBS) festival festlex-cmu festvox-us-slt-hts festvox-kallpc16k festvox-kdlpc16k
+
+.PHONY: talk test check bench data-packages clean
+
+talk: $(VENV)/.installed
+	$(BIN)/icebreaker talk examples/question.wav --out answer.wav
+
+test: $(VENV)/.installed-test test-packages
+	scripts/check
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train]"
+	touch $@
+
+.PHONY: test-packages
+test-packages:
+	@missing=""; for name in $(TEST_DEBS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ]; then scripts/install-debian $$missing; fi
+
+data-packages:
+	scripts/install-debian $(DATA_DEBS)
+
+bench: $(VENV)/.installed-test
+	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) answer.wav
