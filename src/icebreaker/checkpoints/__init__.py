@@ -1,0 +1,1 @@
+"""Official formats in and out, and our own bundle."""

@@ -1,0 +1,1 @@
+"""Training data: texts, synthetic and human speech, manifests, batches."""

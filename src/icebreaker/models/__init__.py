@@ -1,0 +1,1 @@
+"""The models, pure torch: configuration, state, one forward each."""

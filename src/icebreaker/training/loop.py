@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ class Run:
             "step": self.step,
             "modules": {name: _trainable_state(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
-            "random": {"torch": torch.get_rng_state(), "python": repr(random.getstate())},
+            "random": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -97,7 +96,7 @@ class Run:
         for name, module in self.modules.items():
             _load_trainable(module, state["modules"][name], name)
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"]["torch"])
+        torch.set_rng_state(state["random"])
         self.step = int(state["step"])
 
     def save(self, path: Path) -> None:

@@ -1,0 +1,238 @@
+"""The command line: one executable. Parses, calls, prints; every heavy import waits inside its command."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icebreaker.errors import ConfigError, IcebreakerError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="icebreaker",
+    help="Ears and a voice for any text LLM: speech in, speech out, LLM weights untouched.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+USAGE, FAILURE = 2, 1  # exit codes
+
+
+class Dtype(StrEnum):
+    """Precision of the LLM and the speech models."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class DataKind(StrEnum):
+    """What ``icebreaker data`` builds."""
+
+    text = "text"
+    questions = "questions"
+    answers = "answers"
+    human = "human"
+
+
+Model = Annotated[str, typer.Option("--model", help="'mini', a bundle folder, or the official checkpoints folder.")]
+LLMFolder = Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    """Set up logging for every command."""
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+@app.command()
+def talk(
+    question: Annotated[Path | None, typer.Argument(help="A recording; leave out to use the microphone.")] = None,
+    model: Model = "mini",
+    llm: LLMFolder = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the spoken answer to this WAV file.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object with texts and timings.")] = False,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
+    turn_head: Annotated[
+        bool, typer.Option("--turn-head", help="Let the state head end the turn, not the end of the file.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all sampling.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the models.")] = Dtype.float32,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Ask aloud, be answered aloud: a recorded question, or the microphone."""
+    with _progress_message("loading", quiet=json_):
+        import torch
+
+        from icebreaker import talking
+
+        if threads:
+            torch.set_num_threads(threads)
+        dialogue = talking.load_dialogue(model, llm, device=device, dtype=dtype.value, system=system)
+    if question is None:
+        talking.talk_by_microphone(dialogue, seed=seed, out=out, say=_say_text)
+        return
+    answer = talking.answer_file(
+        dialogue, question, seed=seed, use_turn_head=turn_head, say=None if json_ else _say_text
+    )
+    if out is not None:
+        from icebreaker.audio.pcm import save_wav
+
+        save_wav(out, answer.waveform, dialogue.sample_rate)
+    if json_:
+        import json
+
+        typer.echo(json.dumps(answer.report(out), ensure_ascii=False))
+    else:
+        _print_answer(answer, out)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file of one stage, such as configs/mini/encoder_ctc.toml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="dotted.key=value, as many as you like.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Run one training stage; run it again to resume where it stopped."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from icebreaker.training import stages
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(config.stem, total=None)
+
+        def advance(report: Any) -> None:
+            bar.update(task, completed=report.step, total=report.total, description=f"loss {report.loss:.3f}")
+
+        stages.run(config, overrides or [], advance)
+
+
+@app.command()
+def data(
+    kind: Annotated[DataKind, typer.Argument(help="What to build.")],
+    source: Annotated[Path | None, typer.Option(help="Folder of the source texts and recordings.")] = None,
+    out: Annotated[Path, typer.Option(help="Where it goes; what is there is kept and completed.")] = Path("runs/data"),
+    config: Annotated[Path, typer.Option(help="TOML file.")] = Path("configs/mini/data.toml"),
+) -> None:
+    """Build training data: texts, spoken questions, spoken answers, human recordings."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from icebreaker.data import build
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(kind.value, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        build.build(kind.value, source, out, config, advance)
+
+
+@app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help="The official checkpoints folder, or a folder of training runs.")],
+    out: Annotated[Path, typer.Argument(help="The bundle folder to write.")],
+    llm: LLMFolder = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
+    embed_llm: Annotated[bool, typer.Option("--embed-llm", help="Copy the LLM into the bundle.")] = False,
+) -> None:
+    """Turn official checkpoints, or the outputs of training, into one safetensors bundle."""
+    with _progress_message("converting"):
+        from icebreaker.checkpoints import convert as conversion
+
+        conversion.convert(model, out, llm=llm, half=half, embed_llm=embed_llm)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="'mini', a bundle folder, or the official checkpoints folder.")] = "mini",
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What is in a bundle: parts, sizes, hashes, model card."""
+    from icebreaker.checkpoints import describe
+
+    description = describe.describe(model)
+    if json_:
+        import json
+
+        typer.echo(json.dumps(description))
+    else:
+        typer.echo(describe.render(description))
+
+
+def main() -> None:
+    """Entry point: errors a user can mend become one line and an exit code."""
+    debug = "--debug" in sys.argv
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on small machines
+    try:
+        app(standalone_mode=True)
+    except IcebreakerError as error:
+        if debug:
+            raise
+        _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
+    except (ValueError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        _fail(f"{error or type(error).__name__} (run again with --debug for the traceback)", FAILURE)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"icebreaker: {message}", err=True)
+    raise SystemExit(code)
+
+
+def _say_text(delta: str) -> None:
+    typer.echo(delta, nl=False)
+
+
+@contextlib.contextmanager
+def _progress_message(text: str, *, quiet: bool = False) -> Iterator[None]:
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
+
+
+def _print_answer(answer: Any, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print()
+    console.print(
+        f"[bold]you[/bold]        {answer.heard or '(no transcript: this model has no transcription prompt)'}"
+    )
+    console.print(f"[bold]icebreaker[/bold] {answer.text or '(no answer)'}")
+    table = Table("from the turn's end to", "ms")
+    for name, milliseconds in answer.latency_ms.items():
+        table.add_row(name, f"{milliseconds:.0f}")
+    console.print(table)
+    seconds = len(answer.waveform) / answer.sample_rate
+    console.print(
+        f"{seconds:.2f} s of speech, real-time factor {answer.real_time_factor:.2f}"
+        + (f", written to {out}" if out else "")
+    )
