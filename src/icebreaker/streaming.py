@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["select"]
+__all__ = ["put_row", "select", "take_row"]
 
 State = TypeVar("State")
 
@@ -28,3 +28,33 @@ def _select(active: Tensor, new: Any, old: Any) -> Any:
         return new.select_rows(active, old)
     rows = [_select(active, a, b) for a, b in zip(new, old, strict=True)]
     return type(new)(*rows) if hasattr(new, "_fields") else tuple(rows)
+
+
+def take_row(state: State, index: int) -> State:
+    """One row of a state, as a state of batch 1 (a copy)."""
+    return _take_row(state, index)  # type: ignore[no-any-return]
+
+
+def put_row(state: State, index: int, row: State) -> State:
+    """``state`` with row ``index`` replaced by the only row of ``row``; the given state stays as it was."""
+    return _put_row(state, index, row)  # type: ignore[no-any-return]
+
+
+def _take_row(state: Any, index: int) -> Any:
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        return state[index : index + 1].clone()
+    rows = [_take_row(each, index) for each in state]
+    return type(state)(*rows) if hasattr(state, "_fields") else tuple(rows)
+
+
+def _put_row(state: Any, index: int, row: Any) -> Any:
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        state = state.clone()
+        state[index] = row[0]
+        return state
+    rows = [_put_row(a, index, b) for a, b in zip(state, row, strict=True)]
+    return type(state)(*rows) if hasattr(state, "_fields") else tuple(rows)

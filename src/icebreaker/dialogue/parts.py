@@ -1,0 +1,102 @@
+"""What a dialogue is made of: trained parts and settings. Loads nothing."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from icebreaker.audio.fbank import Fbank
+from icebreaker.duplex import DuplexConfig
+from icebreaker.models.adapter import Adapter
+from icebreaker.models.chat import ChatPrompt
+from icebreaker.models.codec import Codec
+from icebreaker.models.codec_lm import CodecLM
+from icebreaker.models.encoder import Encoder
+from icebreaker.models.llm import LLM
+from icebreaker.models.prompts import Prompts
+from icebreaker.models.sampling import SamplingConfig
+from icebreaker.models.turn_head import TurnHead
+from icebreaker.text.segment import SegmenterConfig
+
+__all__ = ["DialogueSettings", "Parts", "WaveOutConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveOutConfig:
+    """How codes become packets of sound.
+
+    Attributes:
+        rule: ``exact`` is ours: what streams equals the offline decode of the segment to the sample, and every code
+            adds its 25 ms as soon as the codec's receptive field allows. ``official`` decodes overlapping chunks and
+            cuts at low energy (official implementation; released server.json).
+        first_chunk: codes in the first chunk of a reply (official).
+        chunk: codes in later chunks (official).
+        overlap: codes decoded twice at each border (official).
+        window: samples of the low-energy search window N (official).
+        first_threshold: mean magnitude below which the first chunk may be cut (official).
+        threshold: the same for later chunks (official).
+        trim_start: drop what is under 0.03 before the first sound of a reply (official server).
+    """
+
+    rule: Literal["exact", "official"] = "exact"
+    first_chunk: int = 20
+    chunk: int = 40
+    overlap: int = 10
+    window: int = 2401
+    first_threshold: float = 0.1
+    threshold: float = 0.015
+    trim_start: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialogueSettings:
+    """What can be changed without training anything.
+
+    Attributes:
+        system: the system prompt of a new conversation.
+        text: how text tokens are drawn.
+        speech: how codes are drawn.
+        segmenter: when a stretch of text goes to the speech decoder.
+        spoken: clean-up of that text; ``official`` ends every segment in a full-width full stop.
+        wave_out: how codes become packets.
+        duplex: how willing the assistant is to speak.
+        preroll_chunks: 160 ms chunks before the start of speech that are heard too (official server: 6).
+        max_text_tokens: longest reply (official server: 500).
+        max_codes: longest segment, 25 ms each (official: 1000).
+        codes_per_step: codes drawn per step and speaking row; more is faster, fewer is fairer to others.
+        mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
+    """
+
+    system: str = "You are a helpful assistant."
+    text: SamplingConfig = field(default_factory=lambda: SamplingConfig(top_k=1))
+    speech: SamplingConfig = field(default_factory=lambda: SamplingConfig(top_k=2))
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    spoken: Literal["plain", "official"] = "plain"
+    wave_out: WaveOutConfig = field(default_factory=WaveOutConfig)
+    duplex: DuplexConfig = field(default_factory=DuplexConfig)
+    preroll_chunks: int = 3
+    max_text_tokens: int = 500
+    max_codes: int = 1000
+    codes_per_step: int = 8
+    mask_special_codes: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.max_text_tokens, self.max_codes, self.codes_per_step) < 1 or self.preroll_chunks < 0:
+            raise ValueError("max_text_tokens, max_codes and codes_per_step must be at least 1, preroll_chunks 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Trained modules on one device, in eval mode, and how they are to be used."""
+
+    fbank: Fbank
+    encoder: Encoder
+    adapter: Adapter
+    prompts: Prompts
+    turn_head: TurnHead
+    llm: LLM
+    codec_lm: CodecLM
+    codec: Codec
+    chat: ChatPrompt
+    voice: Tensor | None  # [1, global codes] of the assistant's voice
+    settings: DialogueSettings = field(default_factory=DialogueSettings)
