@@ -1,0 +1,283 @@
+"""The speech decoder: text and LLM hidden states to codec codes (arXiv:2411.00774, speech output). Draws no samples.
+
+Every LLM vector is cut into ``split`` vectors. Text goes through the pre-NN (bidirectional) and becomes the context
+of an autoregressive Llama stack; hidden states go through prefix layers (bidirectional, too), whose keys and values
+become the first cache entries of that stack. As in the official implementation, context sees the whole prefix and the
+whole context, and the positions of prefix and context overlap: both start at 0, and speech follows the context.
+
+Departures: a linear input layer where ``llm_dim / split`` is not ``hidden`` (small LLMs); loss per token, and speech
+positions in training that do not depend on the padding of the batch (``padded_positions`` gives the official ones).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from icebreaker.models.codec_lm_cache import CacheWriter, CodecLMState, pack, training_mask, valid
+from icebreaker.nn.llama import LlamaLayer, RMSNorm, Rope, attend, rope
+
+__all__ = ["CodecLM", "CodecLMConfig", "CodecLMState"]
+
+SPECIAL_IDS = 4
+MAX_CODES = 1000  # of one text segment in the official implementation: 25 s
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecLMConfig:
+    """Sizes of the speech decoder; the defaults are the published ones."""
+
+    codes: int = 1024
+    llm_dim: int = 3584
+    split: int = 4  # decoder positions per LLM position
+    hidden: int = 896
+    linear_units: int = 4864
+    blocks: int = 4
+    heads: int = 14
+    prefix: bool = True
+    dropout: float = 0.0
+    rope: Literal["exact", "bfloat16"] = "exact"  # bfloat16: frequencies rounded as by the official one on a GPU
+
+    def __post_init__(self) -> None:
+        if self.llm_dim % self.split:
+            raise ValueError(f"llm_dim {self.llm_dim} cannot be cut into {self.split} equal vectors")
+
+    @property
+    def bos(self) -> int:
+        """Opens the context."""
+        return self.codes
+
+    @property
+    def sos(self) -> int:
+        """Opens the speech: the first code to feed."""
+        return self.codes + 1
+
+    @property
+    def eos(self) -> int:
+        """Ends the speech."""
+        return self.codes + 2
+
+    @property
+    def pad(self) -> int:
+        """Fills training batches."""
+        return self.codes + 3
+
+    @property
+    def vocab_size(self) -> int:
+        """Codes and special ids."""
+        return self.codes + SPECIAL_IDS
+
+
+class Prefix(NamedTuple):
+    """What the prefix layers leave for the autoregressive ones; [B, H, P, head_dim] per layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    lengths: Tensor  # [B] valid ones
+
+
+class CodecLM(nn.Module):
+    """Codes from text vectors, and from hidden states as a prefix (arXiv:2411.00774; official implementation)."""
+
+    def __init__(self, config: CodecLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_input = _input(config)
+        self.pre_nn = _layers(config, config.blocks // 2)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden)
+        self.layers = _layers(config, config.blocks)
+        self.norm = RMSNorm(config.hidden)
+        self.head = nn.Linear(config.hidden, config.vocab_size)
+        if config.prefix:
+            self.prefix_input = _input(config)
+            self.prefix_layers = _layers(config, config.blocks)
+
+    def initial_state(self, batch: int, capacity: int) -> CodecLMState:
+        """An empty cache of ``capacity`` entries for each of ``batch`` rows."""
+        config = self.config
+        shape = (batch, config.blocks, config.heads, capacity + 1, config.hidden // config.heads)
+        keys = self.head.weight.new_zeros(shape)
+        length = torch.zeros(batch, dtype=torch.long, device=keys.device)
+        return CodecLMState(keys, torch.zeros_like(keys), length, length.clone())
+
+    @torch.no_grad()
+    def prefill(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        prefix: Tensor | None = None,
+        prefix_lengths: Tensor | None = None,
+        state: CodecLMState | None = None,
+        *,
+        max_codes: int = MAX_CODES,
+    ) -> CodecLMState:
+        """Start a segment: fill the cache with prefix and context.
+
+        Args:
+            text: [B, Lt, llm_dim] the segment's tokens, embedded by the LLM's input embedding.
+            text_lengths: [B] valid tokens of each row; a row with 0 stays idle.
+            prefix: [B, Lp, llm_dim] the hidden states that produced the segment, or ``None``.
+            prefix_lengths: [B] valid ones.
+            state: rows to start anew in place, others stay; ``None``: a new state.
+            max_codes: room for codes in a new state (the first, ``sos``, not counted).
+
+        Returns:
+            the state, ready for ``step`` with ``config.sos``.
+
+        Raises:
+            ValueError: a prefix for a model without prefix layers, or a state too small.
+        """
+        rows = (text_lengths > 0).nonzero().squeeze(1)
+        if state is None:
+            longest = int(text_lengths.max()) + (0 if prefix_lengths is None else int(prefix_lengths.max()))
+            state = self.initial_state(text.shape[0], self.config.split * longest + 2 + max_codes)
+        if not len(rows):
+            return state
+        before = None
+        if prefix is not None and prefix_lengths is not None:
+            before = self.prefix_cache(prefix[rows], prefix_lengths[rows])
+        context, lengths = self.context(text[rows], text_lengths[rows])
+        counts = torch.zeros_like(lengths) if before is None else before.lengths
+        if (needed := int((counts + lengths).max())) >= state.capacity:
+            raise ValueError(f"expected room for more than {needed} entries, got {state.capacity}; use a larger cache")
+        positions = torch.arange(context.shape[1], device=context.device)[None]
+        _, keys, values = self._stack(context, positions, valid(context.shape[1], lengths), before)
+        start = keys[0].shape[2] - context.shape[1]
+        for index in range(len(self.layers)):
+            pack(state.keys[:, index], keys[index], start, rows, counts, lengths)
+            pack(state.values[:, index], values[index], start, rows, counts, lengths)
+        length, position = state.length.clone(), state.position.clone()
+        length[rows], position[rows] = counts + lengths, lengths
+        return state._replace(length=length, position=position)
+
+    @torch.no_grad()
+    def step(self, codes: Tensor, state: CodecLMState, active: Tensor | None = None) -> tuple[Tensor, CodecLMState]:
+        """Feed one code to every active row.
+
+        Args:
+            codes: [B] the newest code of each row, at first ``config.sos``.
+            state: from ``prefill`` or the previous call; its cache is written in place, use each value once.
+            active: [B] rows that take part; ``None``: all.
+
+        Returns:
+            [B, codes + 4] logits of the next code (of no meaning in idle rows), and the next state.
+
+        Raises:
+            ValueError: an active row has no room left.
+        """
+        full = state.length >= state.capacity
+        if bool((full if active is None else full & active).any()):
+            raise ValueError(f"the cache is full at {state.capacity} entries; prefill with a larger max_codes")
+        write = CacheWriter(state.length)
+        x = self.embedding(codes)[:, None]
+        rotation = self._rope(state.position[:, None])
+        for index, layer in enumerate(self.layers):
+            query, key, value = layer.project(x, rotation)  # type: ignore[operator]
+            seen = write(state.keys[:, index], key), write(state.values[:, index], value)
+            x = layer.finish(x, attend(query, *seen, write.mask))  # type: ignore[operator]
+        moved = 1 if active is None else active.to(state.length.dtype)
+        state = state._replace(length=state.length + moved, position=state.position + moved)
+        return self.head(self.norm(x[:, 0])), state
+
+    def forward(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        codes: Tensor,
+        code_lengths: Tensor,
+        prefix: Tensor | None = None,
+        prefix_lengths: Tensor | None = None,
+        *,
+        padded_positions: bool = False,
+    ) -> Tensor:
+        """Teacher-forced logits, for training.
+
+        Args:
+            text: [B, Lt, llm_dim] as in ``prefill``.
+            text_lengths: [B].
+            codes: [B, T] codes of the answer; what lies past ``code_lengths`` is ignored.
+            code_lengths: [B].
+            prefix: [B, Lp, llm_dim] as in ``prefill``.
+            prefix_lengths: [B].
+            padded_positions: speech positions start after the *padded* context, as in the official implementation.
+
+        Returns:
+            [B, T + 1, codes + 4]: row t predicts code t, or eos after the last.
+        """
+        before = None
+        if prefix is not None and prefix_lengths is not None:
+            before = self.prefix_cache(prefix, prefix_lengths)
+        context, lengths = self.context(text, text_lengths)
+        said = torch.arange(codes.shape[1], device=codes.device) < code_lengths[:, None]
+        speech = F.pad(codes.where(said, self.config.pad), (1, 0), value=self.config.sos)
+        x = torch.cat([context, self.embedding(speech)], dim=1)
+        steps = torch.arange(x.shape[1], device=x.device)
+        starts = torch.full_like(lengths, context.shape[1]) if padded_positions else lengths
+        after = starts[:, None] + steps[: speech.shape[1]]
+        positions = torch.cat([steps[: context.shape[1]].expand(len(x), -1), after], dim=1)
+        x, _, _ = self._stack(x, positions, training_mask(context.shape[1], lengths, speech.shape[1]), before)
+        logits: Tensor = self.head(self.norm(x[:, context.shape[1] :]))
+        return logits
+
+    def context(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """bos and the pre-NN's output [B, 1 + split * Lt, hidden], and their valid counts [B]."""
+        x, lengths = self.pieces(text, self.text_input), text_lengths * self.config.split
+        rotation, mask = self._rope(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
+        for layer in self.pre_nn:
+            x, _, _ = layer(x, rotation, mask)
+        bos = self.embedding.weight[self.config.bos].expand(len(x), 1, -1)
+        return torch.cat([bos, x], dim=1), lengths + 1
+
+    def prefix_cache(self, prefix: Tensor, prefix_lengths: Tensor) -> Prefix:
+        """Keys and values that the prefix layers make of hidden states [B, Lp, llm_dim]; their output is dropped."""
+        if not self.config.prefix:
+            raise ValueError("a prefix was given, but the model has no prefix layers; give None")
+        x, lengths = self.pieces(prefix, self.prefix_input), prefix_lengths * self.config.split
+        rotation, mask = self._rope(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
+        cache = Prefix([], [], lengths)
+        for layer in self.prefix_layers:
+            x, key, value = layer(x, rotation, mask)
+            cache.keys.append(key)
+            cache.values.append(value)
+        return cache
+
+    def pieces(self, vectors: Tensor, project: nn.Module) -> Tensor:
+        """LLM vectors [B, L, llm_dim] cut into [B, split * L, hidden]."""
+        batch, length, _ = vectors.shape
+        pieces: Tensor = project(vectors.reshape(batch, length * self.config.split, -1))
+        return pieces
+
+    def _stack(
+        self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        rotation = self._rope(positions)
+        if before is not None:
+            seen = valid(before.keys[0].shape[2], before.lengths) & (before.lengths > 0)[:, None, None, None]
+            seen, mask = seen.expand(-1, -1, x.shape[1], -1), mask.expand(len(x), 1, x.shape[1], -1)
+            mask = torch.cat([seen, mask], dim=-1)
+        keys, values = [], []
+        for index, layer in enumerate(self.layers):
+            query, key, value = layer.project(x, rotation)  # type: ignore[operator]
+            if before is not None:
+                key = torch.cat([before.keys[index], key], dim=2)
+                value = torch.cat([before.values[index], value], dim=2)
+            x = layer.finish(x, attend(query, key, value, mask))  # type: ignore[operator]
+            keys.append(key)
+            values.append(value)
+        return x, keys, values
+
+    def _rope(self, positions: Tensor) -> Rope:
+        config = self.config
+        return rope(positions, config.hidden // config.heads, rounded=config.rope == "bfloat16")
+
+
+def _input(config: CodecLMConfig) -> nn.Module:
+    width = config.llm_dim // config.split
+    return nn.Identity() if width == config.hidden else nn.Linear(width, config.hidden)
+
+
+def _layers(config: CodecLMConfig, count: int) -> nn.ModuleList:
+    sizes = config.hidden, config.heads, config.linear_units, config.dropout
+    return nn.ModuleList(LlamaLayer(*sizes) for _ in range(count))
