@@ -1,8 +1,9 @@
-"""Adapter: encoder frames to LLM input embeddings, halving the rate. Knows nothing of the encoder or the LLM but widths.
+"""Adapter: encoder frames to LLM input embeddings, halving the rate. Knows only the widths of its neighbours.
 
 All convolutions are padded on the left, so every form streams (the official code streams "subsampling" only).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -68,7 +69,9 @@ class Adapter(nn.Module):
 
     def initial_state(self, batch: int) -> AdapterState:
         """The state of ``batch`` sessions that have heard nothing."""
-        return AdapterState(tuple(block.initial_context(batch) for block in self.blocks))
+        config, weight = self.config, self.project.weight
+        inputs = (config.encoder_dim, *config.widths)[:-1]
+        return AdapterState(tuple(weight.new_zeros(batch, width, config.kernel_size - 1) for width in inputs))
 
     def forward(self, frames: Tensor, state: AdapterState, mask: Tensor | None = None) -> tuple[Tensor, AdapterState]:
         """Advance by T frames; a whole recording is one call from ``initial_state``.
@@ -102,12 +105,7 @@ class _Block(nn.Module):
         self.norm = (
             nn.BatchNorm1d(width_out, eps=NORM_EPS) if norm == "batch" else nn.LayerNorm(width_out, eps=NORM_EPS)
         )
-        self.activation = F.gelu if activation == "gelu" else F.relu
-
-    def initial_context(self, batch: int) -> Tensor:
-        """[B, channels, kernel_size - 1] zeros."""
-        weight = self.conv.weight
-        return weight.new_zeros(batch, weight.shape[1], weight.shape[2] - 1)
+        self.activation: Callable[[Tensor], Tensor] = F.gelu if activation == "gelu" else F.relu
 
     def forward(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C_in, T] to [B, C_out, ceil(T / stride)], and the next context."""

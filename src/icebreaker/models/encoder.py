@@ -150,9 +150,9 @@ class Encoder(nn.Module):
         visible = chunk_mask(numbers, numbers, chunk_size, left_chunks) & real.unsqueeze(1)  # [B, T, T]
         bias = additive(visible, x.dtype).unsqueeze(1)
         rows = self._rows(numbers.unsqueeze(0), x.dtype)
-        x, rows = self._with_positions(x, rows)
+        x, layer_rows = self._with_positions(x, rows)
         for layer in self.layers:
-            x, _ = layer(x, rows, bias)
+            x, _ = layer(x, layer_rows, bias)
         return self._finish(x).masked_fill(~real.unsqueeze(-1), 0.0), frame_lengths
 
     def initial_state(self, batch: int) -> EncoderState:
@@ -205,8 +205,8 @@ class Encoder(nn.Module):
         if frames > config.chunk_size:  # a single chunk sees all that is kept
             visible = visible & chunk_mask(numbers, keys, config.chunk_size, config.left_chunks)
         rows = self._rows(state.position.unsqueeze(1) + numbers, x.dtype)
-        x, rows = self._with_positions(x, rows)
-        x, layers = self._through(x, rows, additive(visible, x.dtype).unsqueeze(1), state.layers, None)
+        x, layer_rows = self._with_positions(x, rows)
+        x, layers = self._through(x, layer_rows, additive(visible, x.dtype).unsqueeze(1), state.layers, None)
         cached = (state.cached + frames).clamp(max=slots)
         return x, state._replace(layers=layers, cached=cached, position=state.position + frames)
 
@@ -218,8 +218,8 @@ class Encoder(nn.Module):
         keys = torch.arange(-slots, x.shape[1], device=x.device) + state.cached.unsqueeze(1)  # [B, N + T]
         rows = self._rows((start + keys).clamp(min=0), x.dtype)
         bias = additive(keys >= 0, x.dtype)[:, None, None]
-        x, rows = self._with_positions(x, rows)
-        x, layers = self._through(x, None, bias, state.layers, rows)
+        x, late_rows = self._with_positions(x, rows)
+        x, layers = self._through(x, None, bias, state.layers, late_rows)
         cached = (state.cached + chunk).clamp(max=slots)
         return x, state._replace(layers=layers, cached=cached, position=position + chunk)
 
@@ -241,7 +241,7 @@ class Encoder(nn.Module):
         normal = ((features - self.mean) * self.istd).to(self.subsampling.conv1.weight.dtype)
         x: Tensor = self.subsampling(normal)
         x = x if self.embed is None else self.embed(x)
-        return x * self.config.width**0.5
+        return x * float(self.config.width**0.5)
 
     def _rows(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
         return sinusoid(positions, self.config.width).to(dtype)

@@ -39,7 +39,7 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(self.position_bias)
 
     def remember(self, x: Tensor, rows: Tensor | None) -> LayerState:
-        """Keys and values of frames ``x`` [B, T, D]; position ``rows`` [B or 1, T, D], or None if given late or never."""
+        """Keys and values of frames ``x`` [B, T, D]; position ``rows`` [B or 1, T, D], None if given late or never."""
         keys, values = self._split(self.key(x)), self._split(self.value(x))
         if rows is None:
             return LayerState(keys, values, None)
@@ -80,14 +80,16 @@ class Attention(nn.Module):
         # Few queries, many rows: carry the queries back through the projection instead of the rows forward.
         weight = self.position.weight.unflatten(0, (self.heads, -1))  # [H, D_head, D]
         carried = (queries + self.position_bias.unsqueeze(1)) @ weight  # [B, H, T, D]
-        return carried @ rows.mT.unsqueeze(1) * self._scale  # [B, H, T, N]
+        scores: Tensor = carried @ rows.mT.unsqueeze(1) * self._scale  # [B, H, T, N]
+        return scores
 
     @property
     def _scale(self) -> float:
         return float((self.query.out_features // self.heads) ** -0.5)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)  # [B, H, T, D_head]
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)  # [B, H, T, D_head]
+        return heads
 
 
 class FeedForward(nn.Module):
@@ -112,6 +114,8 @@ class FeedForward(nn.Module):
             return
         if kind == "conv1d-linear":
             self.depthwise = nn.Conv1d(width, width, kernel_size, groups=width)
+            self.up, self.down = nn.Conv1d(width, hidden, 1), nn.Linear(hidden, width)
+            return
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +124,8 @@ class FeedForward(nn.Module):
             convolved: Tensor = self.down(self.dropout(F.relu(self.up(x.mT)))).mT
             return convolved
         if self.kind == "conv1d-linear":
-            x = self.depthwise(F.pad(x.mT, (self.kernel_size - 1, 0))).mT
+            up = self.up(self.depthwise(F.pad(x.mT, (self.kernel_size - 1, 0)))).mT
+            return self.down(self.dropout(F.relu(up)))  # type: ignore[no-any-return]
         out: Tensor = self.down(self.dropout(F.relu(self.up(x))))
         return out
 
