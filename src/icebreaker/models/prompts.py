@@ -1,8 +1,12 @@
 """Trainable vectors put before the speech in the LLM's input. Knows nothing of the LLM but its width."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-__all__ = ["Prompts"]
+__all__ = ["AFTER_SPEECH", "BEFORE_SPEECH", "Prompts"]
+
+BEFORE_SPEECH = (1, 4, 5)  # transcribe, en, audio
+AFTER_SPEECH = (6, 7)  # /audio, hyps
 
 
 class Prompts(nn.Module):
@@ -15,3 +19,8 @@ class Prompts(nn.Module):
         super().__init__()
         self.prompt_embeddings = nn.Embedding(prompts, llm_dim)
         self.task_embeddings = nn.Embedding(tasks, llm_dim)
+
+    def transcribing(self, speech: Tensor) -> Tensor:
+        """LLM inputs [n + 5, D] whose continuation is the transcript of ``speech`` [n, D] (stage 2; our layout)."""
+        tasks = self.task_embeddings.weight
+        return torch.cat([tasks[list(BEFORE_SPEECH)], speech, tasks[list(AFTER_SPEECH)]])

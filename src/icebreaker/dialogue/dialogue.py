@@ -1,0 +1,417 @@
+"""One step of a batch of conversations. Opens no file, reads no clock, draws from each row's own generator."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from icebreaker.audio.fbank import CHUNK_SAMPLES, HOP_LENGTH
+from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.speaking import Speaker
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance
+from icebreaker.duplex import (
+    CancelResponse,
+    ChunkHeard,
+    DropUtterance,
+    Event,
+    OpenUtterance,
+    ReplyFinished,
+    StartResponse,
+    Turn,
+    judge,
+    transition,
+)
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.sampling import sample
+from icebreaker.streaming import put_row, select
+from icebreaker.text.heard import heard_tokens
+
+__all__ = ["Dialogue", "StepOutput"]
+
+CHUNK_FRAMES = CHUNK_SAMPLES // HOP_LENGTH  # feature frames in a listening step
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step gave for one row.
+
+    Attributes:
+        turn: who is speaking now.
+        probabilities: of the turn head (continue, take, ignore), where a chunk was heard.
+        text: what the step added to the reply's text.
+        waveform: [S] new audio of the reply at the codec's rate; empty where there is none.
+        done: the reply is complete (its playback may not be).
+    """
+
+    turn: Turn
+    probabilities: tuple[float, float, float] | None
+    text: str
+    waveform: Tensor
+    done: bool
+
+
+class Dialogue:
+    """The path from speech to speech over trained parts; the state of every conversation is the caller's.
+
+    A step listens for rows that bring audio, feeds the LLM once for rows that have anything to feed, and speaks for
+    rows that have anything to say. ``hear``, ``think``, ``prefill`` and ``speak`` are its four stages, in order.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.settings = parts.settings
+        self.speaker = Speaker(parts)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the answers, in Hz."""
+        return self.parts.codec.config.sample_rate
+
+    @torch.inference_mode()
+    def initial_state(self, seeds: Sequence[int], capacity: int, system: str | None = None) -> DialogueState:
+        """New conversations, one for each seed.
+
+        Args:
+            seeds: of each row's random draws.
+            capacity: LLM positions that a conversation may take, 12.5 a second of listening and one a token.
+            system: the system prompt instead of the configured one.
+        """
+        parts, batch = self.parts, len(seeds)
+        opening = self._embed(parts.chat.system_ids(self.settings.system if system is None else system))
+        device = opening.device
+        rows = tuple(Row(generator=torch.Generator(device).manual_seed(seed), pending=opening) for seed in seeds)
+        return DialogueState(
+            fbank=parts.fbank.initial_state(batch),
+            encoder=parts.encoder.initial_state(batch),
+            adapter=parts.adapter.initial_state(batch),
+            context=parts.llm.new_cache(batch, capacity),
+            branch=None,
+            speech=self.speaker.initial_speech(batch),
+            wave=self.speaker.initial_wave(batch),
+            rows=rows,
+        )
+
+    @torch.inference_mode()
+    def step(
+        self,
+        waveform: Tensor,
+        active: Sequence[bool],
+        state: DialogueState,
+        events: Mapping[int, Sequence[Event]] | None = None,
+    ) -> tuple[list[StepOutput], DialogueState]:
+        """Advance every row that has something to do.
+
+        Args:
+            waveform: [B, 2560] the next 160 ms of each active row, at 16 kHz in [-1, 1].
+            active: [B] rows that bring audio; the others' samples are ignored.
+            state: from ``initial_state`` or the previous call; use each value once.
+            events: what happened to a row before this audio (speech started, committed, interrupted ...).
+
+        Returns:
+            an output per row, and the next state.
+        """
+        before = state
+        for row, row_events in (events or {}).items():
+            for event in row_events:
+                state = self.signal(row, event, state)
+        state = self.hear(waveform, active, state)
+        probabilities, state = self.think(state)
+        state = self.prefill(state)
+        audio, state = self.speak(state)
+        return [
+            StepOutput(row.turn, probabilities.get(i), _new_text(old.reply, row.reply), audio[i], _is_done(row))
+            for i, (old, row) in enumerate(zip(before.rows, state.rows, strict=True))
+        ], state
+
+    @torch.inference_mode()
+    def signal(self, index: int, event: Event, state: DialogueState) -> DialogueState:
+        """Let ``event`` happen to one row."""
+        turn, actions = transition(state.rows[index].turn, event, self.settings.duplex)
+        for action in actions:
+            match action:
+                case OpenUtterance():
+                    state = self._open(index, turn, event.played_ms, state)
+                case DropUtterance():
+                    state = self._drop(index, state)
+                case CancelResponse(played_ms=played_ms):
+                    state = self._cancel(index, played_ms, state)
+                case StartResponse():
+                    state = self._answer(index, state)
+        if isinstance(event, ReplyFinished) and state.rows[index].reply is not None:
+            state = self._finish(index, state)
+        return _with_row(state, index, turn=turn)
+
+    @torch.inference_mode()
+    def hear(self, waveform: Tensor, active: Sequence[bool], state: DialogueState) -> DialogueState:
+        """Encode 160 ms of audio; rows in whose turn nobody listens only keep its features for the pre-roll."""
+        if not any(active):
+            return state
+        self._check_audio(waveform, active, state)
+        mask = torch.tensor(list(active), device=waveform.device)
+        fbank, fbank_state = self.parts.fbank(waveform, state.fbank)
+        state = state._replace(fbank=select(mask, fbank_state, state.fbank))
+        listening = [a and row.utterance is not None for a, row in zip(active, state.rows, strict=True)]
+        if any(listening):
+            mask = torch.tensor(listening, device=waveform.device)
+            frames, encoder_state = self.parts.encoder(fbank, state.encoder)
+            heard, adapter_state = self.parts.adapter(frames, state.adapter)
+            state = state._replace(
+                encoder=select(mask, encoder_state, state.encoder), adapter=select(mask, adapter_state, state.adapter)
+            )
+        keep = self.settings.preroll_chunks * CHUNK_FRAMES + 3
+        for i, is_active in enumerate(active):
+            if listening[i]:
+                state = _hear_row(state, i, heard[i])
+            if is_active and self.settings.preroll_chunks:
+                history = state.rows[i].history
+                frames_so_far = fbank[i] if history is None else torch.cat([history, fbank[i]])
+                state = _with_row(state, i, history=frames_so_far[-keep:])
+        return state
+
+    @torch.inference_mode()
+    def think(self, state: DialogueState) -> tuple[dict[int, tuple[float, float, float]], DialogueState]:
+        """Feed the LLM once: chunks heard get a verdict, replies a token."""
+        probabilities: dict[int, tuple[float, float, float]] = {}
+        overlapping = {i: row for i, row in enumerate(state.rows) if row.turn is Turn.OVERLAP}
+        aside = {i: row.utterance.pending for i, row in overlapping.items() if _waits(row.utterance)}
+        if aside and state.branch is not None:
+            last, branch = self._feed(aside, state.branch)
+            state = _utterances_fed(state._replace(branch=branch), aside)
+            for i, hidden in last.items():
+                probabilities[i], state = self._judge(i, hidden, state)
+        inputs = {i: fed for i, row in enumerate(state.rows) if (fed := _pending(row)) is not None}
+        if not inputs:
+            return probabilities, state
+        last, context = self._feed(inputs, state.context)
+        state = state._replace(context=context)
+        for i, hidden in last.items():
+            row = state.rows[i]
+            state = _with_row(state, i, pending=None)
+            if row.turn is Turn.HEARING and _waits(row.utterance):
+                state = _utterances_fed(state, {i: None})
+                if row.utterance is not None and row.utterance.chunks:
+                    probabilities[i], state = self._judge(i, hidden, state)
+            elif row.reply is not None and not row.reply.text_done:
+                state = self._write(i, hidden, state)
+        return probabilities, state
+
+    @torch.inference_mode()
+    def prefill(self, state: DialogueState) -> DialogueState:
+        """Start the next segment of every row that waits for one."""
+        return self.speaker.prefill(state)
+
+    @torch.inference_mode()
+    def speak(self, state: DialogueState) -> tuple[list[Tensor], DialogueState]:
+        """Draw codes for the rows that speak and turn them into sound: [S] of new audio for each row."""
+        return self.speaker.speak(state)
+
+    @torch.inference_mode()
+    def transcribe(self, utterance: Utterance, max_tokens: int = 120) -> str:
+        """What the user said, by the alignment stage's prompt, on a scratch cache (arXiv:2411.00774, stage 2)."""
+        parts = self.parts
+        heard = torch.cat(utterance.embeddings)
+        inputs = parts.prompts.transcribing(heard)
+        cache = parts.llm.new_cache(1, len(inputs) + max_tokens)
+        ids: list[int] = []
+        while len(ids) < max_tokens:
+            last, cache = self._feed({0: inputs}, cache)
+            token = int(parts.llm.logits(last[0]).argmax())
+            if token in parts.chat.end_ids:
+                break
+            ids.append(token)
+            inputs = self._embed([token])
+        return str(parts.llm.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    # What events do.
+
+    def _open(self, index: int, turn: Turn, played_ms: float, state: DialogueState) -> DialogueState:
+        """Begin an utterance: on the conversation itself, or on a branch while the assistant speaks."""
+        parts, row = self.parts, state.rows[index]
+        start = int(state.context.length[index]) + (0 if row.pending is None else len(row.pending))
+        carry = row.carry
+        if turn is Turn.OVERLAP and row.reply is not None:
+            heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
+            start = row.reply.base + heard
+            branch = state.branch or parts.llm.new_cache(len(state.rows), state.context.capacity)
+            saved = state.context.row(index)
+            kept = saved._replace(length=saved.length.clamp(max=start))
+            state = state._replace(branch=branch.with_row(index, kept))
+        encoder, adapter = parts.encoder.initial_state(1), parts.adapter.initial_state(1)
+        opening = [self._embed([*carry, *parts.chat.user_prefix_ids]), parts.prompts.prompt_embeddings.weight]
+        history, chunks = row.history, self.settings.preroll_chunks
+        embeddings: tuple[Tensor, ...] = ()
+        if history is not None and (count := min(chunks, len(history) // CHUNK_FRAMES)):
+            frames = count * CHUNK_FRAMES
+            context = history[max(0, len(history) - frames - 3) : len(history) - frames]
+            if len(context) == 3:
+                encoder = encoder._replace(features=context[None])
+            encoded, encoder = parts.encoder(history[None, -frames:], encoder)
+            heard_before, adapter = parts.adapter(encoded, adapter)
+            embeddings = (heard_before[0],)
+        state = state._replace(
+            encoder=put_row(state.encoder, index, encoder), adapter=put_row(state.adapter, index, adapter)
+        )
+        utterance = Utterance(start, embeddings, torch.cat([*opening, *embeddings]))
+        return _with_row(state, index, utterance=utterance)
+
+    def _drop(self, index: int, state: DialogueState) -> DialogueState:
+        """Forget an utterance; one on a branch never touched the conversation."""
+        row = state.rows[index]
+        if row.turn is Turn.HEARING and row.utterance is not None:
+            state = _truncate(state, index, row.utterance.start)
+        return _with_row(state, index, utterance=None)
+
+    def _answer(self, index: int, state: DialogueState) -> DialogueState:
+        """Begin a reply to the utterance; one from a branch is replayed on the conversation as it was heard."""
+        row, parts = state.rows[index], self.parts
+        utterance = row.utterance
+        suffix = self._embed(parts.chat.suffix_ids)
+        pieces = [suffix]
+        if utterance is not None and row.turn is Turn.OVERLAP:
+            prefix = self._embed([*row.carry, *parts.chat.user_prefix_ids])
+            pieces = [prefix, parts.prompts.prompt_embeddings.weight, *utterance.embeddings, suffix]
+        elif utterance is not None and utterance.pending is not None:
+            pieces = [utterance.pending, suffix]
+        if row.pending is not None:
+            pieces = [row.pending, *pieces]
+        pending = torch.cat(pieces)
+        base = int(state.context.length[index]) + len(pending)
+        reply = Reply(base, self.speaker.segmenter.initial_state())
+        return _with_row(state, index, utterance=None, pending=pending, reply=reply, carry=())
+
+    def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
+        """Stop the reply and take back what was not heard."""
+        row = state.rows[index]
+        if row.reply is None:
+            return state
+        heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
+        pending = None if row.reply.tokens else row.pending  # before the first token the suffix may still wait
+        state = _truncate(state, index, row.reply.base + heard)
+        return _with_row(state, index, reply=None, pending=pending, carry=carry)
+
+    def _finish(self, index: int, state: DialogueState) -> DialogueState:
+        """The reply was played to its end; a reply that met its length limit has a last token to carry over."""
+        row = state.rows[index]
+        if row.reply is None:
+            return state
+        fed = int(state.context.length[index]) - row.reply.base
+        return _with_row(state, index, reply=None, pending=None, carry=row.reply.tokens[fed:])
+
+    def _heard(self, reply: Reply, played_ms: float, length: int) -> tuple[int, tuple[int, ...]]:
+        """How many heard tokens are in the cache, and the heard ones that are not."""
+        played = round(played_ms * self.sample_rate / 1000)
+        heard = heard_tokens(self.speaker.spans(reply), played)
+        fed = min(heard, max(0, length - reply.base))
+        return fed, reply.tokens[fed:heard]
+
+    def _judge(
+        self, index: int, hidden: Tensor, state: DialogueState
+    ) -> tuple[tuple[float, float, float], DialogueState]:
+        """Ask the turn head, and let its verdict happen."""
+        keep, take, ignore = self.parts.turn_head(hidden.float()).tolist()
+        verdict = judge((keep, take, ignore), self.settings.duplex)
+        return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
+
+    def _write(self, index: int, hidden: Tensor, state: DialogueState) -> DialogueState:
+        """Draw the next token of a reply."""
+        row, parts = state.rows[index], self.parts
+        reply = row.reply
+        if reply is None:
+            return state
+        history = torch.tensor([reply.tokens], dtype=torch.long, device=hidden.device)
+        logits = parts.llm.logits(hidden)[None]
+        token = int(sample(logits, self.settings.text, row.generator, history)[0])
+        if token in parts.chat.end_ids:
+            rest = self.speaker.segmenter.finish(reply.text, reply.segmenter)
+            reply = replace(reply, text_done=True, queue=(*reply.queue, *rest))
+            return _with_row(state, index, reply=reply)
+        tokens = (*reply.tokens, token)
+        text = str(parts.llm.tokenizer.decode(tokens, skip_special_tokens=True))
+        segments, segmenter = self.speaker.segmenter.push(text, reply.segmenter, reply.packets)
+        ended = len(tokens) >= self.settings.max_text_tokens
+        rest = self.speaker.segmenter.finish(text, segmenter) if ended else []
+        reply = replace(
+            reply, tokens=tokens, hidden=(*reply.hidden, hidden), text=text, segmenter=segmenter, text_done=ended,
+            queue=(*reply.queue, *segments, *rest),
+        )  # fmt: skip
+        return _with_row(state, index, reply=reply, pending=None if ended else self._embed([token]))
+
+    # The LLM.
+
+    def _embed(self, ids: Sequence[int]) -> Tensor:
+        device = self.parts.turn_head.linear.weight.device
+        return self.parts.llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]
+
+    def _feed(self, inputs: Mapping[int, Tensor], cache: KVCache) -> tuple[dict[int, Tensor], KVCache]:
+        """Feed each row its [L, D] inputs in one call; the last hidden state [D] of each."""
+        longest = max(len(fed) for fed in inputs.values())
+        sample_input = next(iter(inputs.values()))
+        embeddings = sample_input.new_zeros(len(cache.length), longest, sample_input.shape[1])
+        lengths = torch.zeros_like(cache.length)
+        for i, fed in inputs.items():
+            embeddings[i, : len(fed)] = fed
+            lengths[i] = len(fed)
+        hidden, cache = self.parts.llm(embeddings, cache, lengths)
+        return {i: hidden[i, len(fed) - 1] for i, fed in inputs.items()}, cache
+
+    def _check_audio(self, waveform: Tensor, active: Sequence[bool], state: DialogueState) -> None:
+        if waveform.shape != (len(state.rows), CHUNK_SAMPLES) or len(active) != len(state.rows):
+            raise ValueError(
+                f"expected a waveform of shape {(len(state.rows), CHUNK_SAMPLES)} and as many flags as rows, "
+                f"got {tuple(waveform.shape)} and {len(active)}"
+            )
+
+
+def _waits(utterance: Utterance | None) -> bool:
+    return utterance is not None and utterance.pending is not None
+
+
+def _pending(row: Row) -> Tensor | None:
+    """What the conversation's own cache is to be fed."""
+    pieces = [row.pending]
+    if row.turn is Turn.HEARING and row.utterance is not None:
+        pieces.append(row.utterance.pending)
+    there = [piece for piece in pieces if piece is not None]
+    return torch.cat(there) if there else None
+
+
+def _hear_row(state: DialogueState, index: int, heard: Tensor) -> DialogueState:
+    utterance = state.rows[index].utterance
+    if utterance is None:
+        return state
+    pending = heard if utterance.pending is None else torch.cat([utterance.pending, heard])
+    utterance = replace(
+        utterance, embeddings=(*utterance.embeddings, heard), pending=pending, chunks=utterance.chunks + 1
+    )
+    return _with_row(state, index, utterance=utterance)
+
+
+def _utterances_fed(state: DialogueState, rows: Mapping[int, object]) -> DialogueState:
+    for i in rows:
+        utterance = state.rows[i].utterance
+        if utterance is not None:
+            state = _with_row(state, i, utterance=replace(utterance, pending=None))
+    return state
+
+
+def _truncate(state: DialogueState, index: int, length: int) -> DialogueState:
+    lengths = state.context.length.clone()
+    lengths[index] = min(int(lengths[index]), length)
+    return state._replace(context=state.context._replace(length=lengths))
+
+
+def _with_row(state: DialogueState, index: int, **changes: object) -> DialogueState:
+    rows = list(state.rows)
+    rows[index] = replace(rows[index], **changes)  # type: ignore[arg-type]
+    return state._replace(rows=tuple(rows))
+
+
+def _new_text(before: Reply | None, after: Reply | None) -> str:
+    if after is None:
+        return ""
+    return after.text[len(before.text) :] if before is not None and after.base == before.base else after.text
+
+
+def _is_done(row: Row) -> bool:
+    return row.reply is not None and row.reply.done

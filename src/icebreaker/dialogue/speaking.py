@@ -1,0 +1,199 @@
+"""The second half of a step: segments of text to codes to sound. Knows nothing of listening or of turns."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Speaking
+from icebreaker.models.codec_lm import CodecLMState
+from icebreaker.models.codec_stream import CodecStream, CodecStreamState, OfficialWaveOut
+from icebreaker.models.sampling import sample
+from icebreaker.streaming import put_row
+from icebreaker.text.heard import SpokenSegment
+from icebreaker.text.rules import post_process
+from icebreaker.text.segment import Segment, Segmenter
+from icebreaker.text.spoken import spoken_text
+
+__all__ = ["Speaker"]
+
+SEGMENT_TOKENS = 100  # what a fresh speech cache has room for, text and hidden states each; it grows when needed
+SECONDS_PER_LETTER = 0.075  # of slow speech: how long a segment of which only a part exists will be at most
+
+
+class Speaker:
+    """Speaks for the rows of a dialogue that have something to say."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.settings = parts.settings
+        self.segmenter = Segmenter(parts.settings.segmenter)
+        self.stream = CodecStream(parts.codec)
+        wave = parts.settings.wave_out
+        self.official = OfficialWaveOut(parts.codec, parts.voice, wave) if wave.rule == "official" else None
+
+    def initial_speech(self, batch: int) -> CodecLMState:
+        """An empty cache for a batch."""
+        split = self.parts.codec_lm.config.split
+        return self.parts.codec_lm.initial_state(batch, 2 * split * SEGMENT_TOKENS + 1 + self.settings.max_codes)
+
+    def initial_wave(self, batch: int) -> CodecStreamState:
+        """The state of the exact wave-out for a batch."""
+        return self.stream.initial_state(batch)
+
+    def prefill(self, state: DialogueState) -> DialogueState:
+        """Start the next segment of each row that has one waiting and is not speaking."""
+        for i, row in enumerate(state.rows):
+            while row.reply is not None and row.reply.speaking is None and row.reply.queue:
+                row, state = self._start(i, row, row.reply, state)
+        return state
+
+    def speak(self, state: DialogueState) -> tuple[list[Tensor], DialogueState]:
+        """Draw up to ``codes_per_step`` codes for each speaking row, then turn them into sound."""
+        silence = self.parts.turn_head.linear.weight.new_zeros(0)
+        speaking = {i: row.reply.speaking for i, row in enumerate(state.rows) if row.reply and row.reply.speaking}
+        if not speaking:
+            return [silence] * len(state.rows), state
+        drawn, speaking, state = self._draw(speaking, state)
+        if self.official is None:
+            audio, state = self._render(drawn, speaking, state)
+        else:
+            audio = {}
+            for i, codes in drawn.items():
+                audio[i], speaking[i] = self._render_official(i, codes, speaking[i], state)
+        for i, now in speaking.items():
+            state = self._heard_next(i, now, audio[i], state)
+        return [audio.get(i, silence) for i in range(len(state.rows))], state
+
+    def spans(self, reply: Reply) -> tuple[SpokenSegment, ...]:
+        """Where each segment's audio lies; the end of the one being spoken is estimated, rather too late."""
+        if reply.speaking is None:
+            return reply.spoken
+        now, rate = reply.speaking, self.parts.codec.config.sample_rate
+        longest = int(len(now.segment.text) * SECONDS_PER_LETTER * rate)
+        stop = max(reply.samples, now.start_sample + longest)
+        return (*reply.spoken, SpokenSegment(now.segment, now.start_sample, stop))
+
+    def _start(self, index: int, row: Row, reply: Reply, state: DialogueState) -> tuple[Row, DialogueState]:
+        segment, *queue = reply.queue
+        ids = self._spoken_ids(segment)
+        if ids:
+            wave = self.official.initial_state(reply.packets == 0) if self.official else None
+            speaking = Speaking(segment, self.parts.codec_lm.config.sos, reply.samples, wave=wave)
+            reply = replace(reply, queue=tuple(queue), speaking=speaking)
+            state = self._prefill_row(index, ids, torch.stack(reply.hidden[segment.start : segment.stop]), state)
+        else:  # nothing in it can be spoken, but the user has seen it pass
+            silent = SpokenSegment(segment, reply.samples, reply.samples)
+            reply = replace(reply, queue=tuple(queue), spoken=(*reply.spoken, silent))
+        row = replace(row, reply=reply)
+        return row, _with_row(state, index, row)
+
+    def _spoken_ids(self, segment: Segment) -> list[int]:
+        text = post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)
+        return list(self.parts.llm.tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+    def _prefill_row(self, index: int, ids: list[int], hidden: Tensor, state: DialogueState) -> DialogueState:
+        parts, batch = self.parts, len(state.rows)
+        lm = parts.codec_lm
+        text = parts.llm.embed(torch.tensor([ids], device=hidden.device)).to(hidden.dtype)
+        needed = lm.config.split * (len(ids) + len(hidden)) + 1 + self.settings.max_codes
+        speech = _grown(state.speech, needed)
+        lengths = torch.zeros(batch, dtype=torch.long, device=hidden.device)
+        text_lengths, hidden_lengths = lengths.clone(), lengths.clone()
+        text_lengths[index], hidden_lengths[index] = len(ids), len(hidden)
+        speech = lm.prefill(
+            text.expand(batch, -1, -1), text_lengths,
+            hidden[None].expand(batch, -1, -1) if lm.config.prefix else None,
+            hidden_lengths if lm.config.prefix else None,
+            speech,
+        )  # fmt: skip
+        return state._replace(speech=speech, wave=put_row(state.wave, index, self.stream.initial_state(1)))
+
+    def _draw(
+        self, speaking: dict[int, Speaking], state: DialogueState
+    ) -> tuple[dict[int, list[int]], dict[int, Speaking], DialogueState]:
+        lm = self.parts.codec_lm
+        drawn: dict[int, list[int]] = {i: [] for i in speaking}
+        for _ in range(self.settings.codes_per_step):
+            busy = [i for i, now in speaking.items() if not now.ended]
+            if not busy:
+                break
+            last = state.speech.length.new_zeros(len(state.rows))
+            active = torch.zeros_like(last, dtype=torch.bool)
+            for i in busy:
+                last[i], active[i] = speaking[i].last, True
+            logits, speech = lm.step(last, state.speech, active)
+            state = state._replace(speech=speech)
+            if self.settings.mask_special_codes:
+                logits[:, [lm.config.bos, lm.config.sos, lm.config.pad]] = -torch.inf
+            for i in busy:
+                speaking[i], code = self._draw_one(logits[i : i + 1], speaking[i], state.rows[i])
+                drawn[i] += code
+        return drawn, speaking, state
+
+    def _draw_one(self, logits: Tensor, now: Speaking, row: Row) -> tuple[Speaking, list[int]]:
+        config = self.parts.codec_lm.config
+        history = (config.sos, *now.history)  # the official penalty counts sos too
+        past = torch.tensor([history], dtype=torch.long, device=logits.device)
+        code = int(sample(logits, self.settings.speech, row.generator, past)[0])
+        if code == config.eos:
+            return replace(now, ended=True), []
+        if code >= config.codes:
+            raise ValueError(
+                f"the speech decoder drew the special id {code}, which no codec can decode; "
+                "set mask_special_codes to avoid it"
+            )
+        history = (*now.history, code)
+        return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
+
+    def _render(
+        self, drawn: Mapping[int, list[int]], speaking: Mapping[int, Speaking], state: DialogueState
+    ) -> tuple[dict[int, Tensor], DialogueState]:
+        batch, device = len(state.rows), state.speech.length.device
+        codes = torch.zeros(batch, max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
+        lengths = torch.zeros(batch, dtype=torch.long, device=device)
+        last = torch.zeros(batch, dtype=torch.bool, device=device)
+        for i, new in drawn.items():
+            codes[i, : len(new)] = torch.tensor(new, dtype=torch.long, device=device)
+            lengths[i], last[i] = len(new), speaking[i].ended
+        voice = self.parts.voice
+        waveform, samples, wave = self.stream(codes, lengths, last, state.wave, voice)
+        return {i: waveform[i, : int(samples[i])] for i in drawn}, state._replace(wave=wave)
+
+    def _render_official(
+        self, index: int, codes: list[int], now: Speaking, state: DialogueState
+    ) -> tuple[Tensor, Speaking]:
+        assert self.official is not None
+        assert now.wave is not None
+        pieces, wave = self.official.push(codes, now.wave, last=now.ended)
+        silence = self.parts.turn_head.linear.weight.new_zeros(0)
+        return torch.cat(pieces) if pieces else silence, replace(now, wave=wave)
+
+    def _heard_next(self, index: int, now: Speaking, audio: Tensor, state: DialogueState) -> DialogueState:
+        row = state.rows[index]
+        assert row.reply is not None
+        samples, packets = row.reply.samples + len(audio), row.reply.packets + int(len(audio) > 0)
+        reply = replace(row.reply, samples=samples, packets=packets, speaking=now)
+        if now.ended:
+            span = SpokenSegment(now.segment, now.start_sample, samples)
+            reply = replace(reply, speaking=None, spoken=(*reply.spoken, span))
+        return _with_row(state, index, replace(row, reply=reply))
+
+
+def _grown(state: CodecLMState, needed: int) -> CodecLMState:
+    """A cache with room for ``needed`` entries a row: the same one, or a larger copy."""
+    have = state.keys.shape[3] - 1
+    if needed <= have:
+        return state
+    shape = (*state.keys.shape[:3], needed + 1, state.keys.shape[4])
+    keys, values = state.keys.new_empty(shape), state.values.new_empty(shape)
+    keys[..., :have, :], values[..., :have, :] = state.keys[..., :have, :], state.values[..., :have, :]
+    return state._replace(keys=keys, values=values)
+
+
+def _with_row(state: DialogueState, index: int, row: Row) -> DialogueState:
+    rows = list(state.rows)
+    rows[index] = row
+    return state._replace(rows=tuple(rows))

@@ -1,0 +1,129 @@
+"""Where conversations stand. Tensors batch first, and one small record a row; nothing of it lives in a module."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from icebreaker.audio.fbank import FbankState
+from icebreaker.duplex import Turn
+from icebreaker.models.adapter import AdapterState
+from icebreaker.models.codec_lm import CodecLMState
+from icebreaker.models.codec_stream import CodecStreamState, OfficialWaveState
+from icebreaker.models.encoder import EncoderState
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.text.heard import SpokenSegment
+from icebreaker.text.segment import Segment, SegmenterState
+
+__all__ = ["DialogueState", "Reply", "Row", "Speaking", "Utterance"]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What the user is saying.
+
+    Attributes:
+        start: length of the conversation's cache before it.
+        embeddings: adapter outputs [n, D] so far, for a transcript and for a later replay.
+        pending: LLM inputs [L, D] not fed yet.
+        chunks: listening chunks heard.
+    """
+
+    start: int
+    embeddings: tuple[Tensor, ...] = ()
+    pending: Tensor | None = None
+    chunks: int = 0
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """The segment that is being spoken.
+
+    Attributes:
+        segment: its text and tokens.
+        history: codes drawn so far.
+        last: the code to feed next.
+        start_sample: where its audio begins in the reply.
+        wave: carry of the official wave-out; ``None`` with the exact one.
+        ended: eos was drawn, or the limit reached.
+    """
+
+    segment: Segment
+    last: int
+    start_sample: int
+    history: tuple[int, ...] = ()
+    wave: OfficialWaveState | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the assistant is saying.
+
+    Attributes:
+        base: length of the conversation's cache when the first token is fed.
+        tokens: drawn so far; all but the newest are in the cache.
+        hidden: the hidden state [D] that predicted each token.
+        text: the tokens, decoded.
+        segmenter: where the text stands.
+        queue: segments that wait for the speech decoder.
+        speaking: the one it is busy with.
+        spoken: segments whose audio is complete.
+        samples: of audio given out.
+        packets: of audio given out.
+        text_done: the text is complete.
+    """
+
+    base: int
+    segmenter: SegmenterState
+    tokens: tuple[int, ...] = ()
+    hidden: tuple[Tensor, ...] = ()
+    text: str = ""
+    queue: tuple[Segment, ...] = ()
+    speaking: Speaking | None = None
+    spoken: tuple[SpokenSegment, ...] = ()
+    samples: int = 0
+    packets: int = 0
+    text_done: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to say."""
+        return self.text_done and not self.queue and self.speaking is None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One conversation.
+
+    Attributes:
+        turn: who is speaking.
+        generator: all its draws come from here, so it never depends on its neighbours.
+        pending: LLM inputs [L, D] of the conversation that are not fed yet (system prompt, suffix, newest token).
+        carry: tokens of the last reply that were heard and are not in the cache.
+        utterance: what the user is saying.
+        reply: what the assistant is saying, or has said and may still be playing.
+        history: newest log-mel frames [n, F], for the pre-roll.
+    """
+
+    turn: Turn = Turn.LISTENING
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    pending: Tensor | None = None
+    carry: tuple[int, ...] = ()
+    utterance: Utterance | None = None
+    reply: Reply | None = None
+    history: Tensor | None = None
+
+
+class DialogueState(NamedTuple):
+    """A batch of conversations."""
+
+    fbank: FbankState
+    encoder: EncoderState
+    adapter: AdapterState
+    context: KVCache  # the conversations
+    branch: KVCache | None  # what is heard while the assistant speaks; allocated when that first happens
+    speech: CodecLMState
+    wave: CodecStreamState
+    rows: tuple[Row, ...]
