@@ -1,0 +1,124 @@
+"""Batches of speech as a pure function of (seed, index): any step of a run can be made again. Knows nothing of models.
+
+Rows of one batch are neighbours in length, so little is padding; human recordings take part with a set weight.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icebreaker.data.manifest import Item
+from icebreaker.errors import DataError
+from icebreaker.training.speech_features import FeatureStore, Row
+
+__all__ = ["SpeechBatch", "SpeechConfig", "SpeechSource"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig:
+    """Where speech comes from and how it is cut."""
+
+    questions: str  # manifest
+    question_features: str  # folder of stored features
+    human: str | None = None
+    human_features: str | None = None
+    human_weight: float = 0.2  # share of human recordings in training batches
+    frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
+    max_lead_frames: int = 64  # silence kept in front, drawn uniformly
+    max_tail_frames: int = 32  # and behind
+    frame_multiple: int = 4  # lengths are a multiple of this
+    max_frames: int = 1200  # longer recordings stay out
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """Padded features and what they are of; ``seed`` feeds every random choice made with the batch."""
+
+    fbank: Tensor  # [B, T, 80]
+    lengths: Tensor  # [B], fbank frames
+    speech_starts: list[int]
+    speech_ends: list[int]  # fbank frame, of the padded row, at which the speech ends
+    items: list[Item]
+    seed: tuple[int, ...]
+
+    def rng(self, purpose: int) -> np.random.Generator:
+        """A fresh generator for one purpose; the same batch always gives the same one."""
+        return np.random.default_rng([*self.seed, purpose])
+
+
+class SpeechSource:
+    """Training batches by index, and fixed validation batches."""
+
+    def __init__(self, config: SpeechConfig, *, with_answer: bool = False) -> None:
+        self.config = config
+        self.stores = [FeatureStore(Path(config.questions), Path(config.question_features))]
+        if config.human and config.human_features and config.human_weight > 0 and not with_answer:
+            self.stores.append(FeatureStore(Path(config.human), Path(config.human_features)))
+        pool: list[tuple[int, Row]] = []
+        for index, store in enumerate(self.stores):
+            rows = [r for r in store.select(["train"]) if _spoken(r) <= config.max_frames]
+            if with_answer:
+                rows = [r for r in rows if store.items[r.item].answer]
+            pool += [(index, row) for row in rows]
+        if not pool:
+            raise DataError(f"{config.questions}: no training recording of at most {config.max_frames} frames")
+        self.pool = sorted(pool, key=lambda entry: (_spoken(entry[1]), entry[1].item, entry[1].copy))
+        human = np.array([index for index, _ in self.pool], dtype=np.float64)
+        share = config.human_weight if human.any() else 0.0
+        self.weights = np.where(human > 0, share / max(1.0, human.sum()), (1 - share) / max(1.0, (1 - human).sum()))
+
+    def batches(self, start: int) -> Iterator[SpeechBatch]:
+        """Endless training batches from micro-batch ``start`` on."""
+        index = start
+        while True:
+            yield self.batch(index)
+            index += 1
+
+    def batch(self, index: int) -> SpeechBatch:
+        """Training batch ``index``: a random subset of neighbours in length."""
+        config, rng = self.config, np.random.default_rng([self.config.seed, index])
+        anchor = int(rng.choice(len(self.pool), p=self.weights / self.weights.sum()))
+        margin = (config.max_lead_frames + config.max_tail_frames) // 2
+        size = max(1, config.frames_per_batch // (_spoken(self.pool[anchor][1]) + margin))
+        first = min(max(0, anchor - 2 * size), max(0, len(self.pool) - 4 * size))
+        window = np.arange(first, min(len(self.pool), first + 4 * size))
+        weights = self.weights[window] / self.weights[window].sum()
+        size = min(size, len(window))
+        chosen = rng.choice(window, size, replace=False, p=weights)
+        return self._collate([self.pool[i] for i in chosen], rng, (config.seed, index))
+
+    def evaluation(self, splits: tuple[str, ...], limit: int, *, store: int = 0, size: int = 32) -> list[SpeechBatch]:
+        """Fixed batches of clean copies of these splits, spread evenly over the manifest, cut the same every time."""
+        rows = [r for r in self.stores[store].select(splits, clean_only=True) if _spoken(r) <= self.config.max_frames]
+        rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
+        rows = sorted(rows, key=_spoken)
+        batches = []
+        for first in range(0, len(rows), size):
+            seed = (self.config.seed, 1 << 30, first)
+            entries = [(store, row) for row in rows[first : first + size]]
+            batches.append(self._collate(entries, np.random.default_rng(seed), seed))
+        return batches
+
+    def _collate(self, entries: list[tuple[int, Row]], rng: np.random.Generator, seed: tuple[int, ...]) -> SpeechBatch:
+        config, cuts, starts, ends, items = self.config, [], [], [], []
+        for index, row in entries:
+            first = max(0, row.speech_start - int(rng.integers(0, config.max_lead_frames + 1)))
+            last = min(row.frames, row.speech_end + int(rng.integers(0, config.max_tail_frames + 1)))
+            last += -(last - first) % config.frame_multiple
+            last -= config.frame_multiple if last > row.frames else 0
+            cuts.append(torch.from_numpy(self.stores[index].fbank(row, first, last)))
+            starts.append(row.speech_start - first)
+            ends.append(min(row.speech_end, last) - first)
+            items.append(self.stores[index].items[row.item])
+        lengths = torch.tensor([len(cut) for cut in cuts])
+        fbank = torch.nn.utils.rnn.pad_sequence(cuts, batch_first=True)
+        return SpeechBatch(fbank, lengths, starts, ends, items, seed)
+
+
+def _spoken(row: Row) -> int:
+    return row.speech_end - row.speech_start

@@ -1,0 +1,103 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from speech import write_questions
+
+from icebreaker.config import load_toml
+from icebreaker.models.encoder import EncoderConfig
+from icebreaker.training.encoder_ctc import ChunkConfig, EncoderCTCConfig, draw_chunks, run
+from icebreaker.training.loop import OptimConfig
+from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
+
+MINI = Path(__file__).parents[2] / "configs" / "mini"
+TOY = EncoderConfig(
+    subsampling_dim=8, width=16, heads=2, feed_forward_dim=32, layers=2, dropout=0.1, positional_dropout=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return write_questions(tmp_path_factory.mktemp("questions"))
+
+
+@pytest.fixture
+def config(questions: tuple[str, str], tmp_path: Path) -> EncoderCTCConfig:
+    return EncoderCTCConfig(
+        output=str(tmp_path / "out"),
+        encoder=TOY,
+        data=SpeechConfig(questions=questions[0], question_features=questions[1], frames_per_batch=600),
+        optim=OptimConfig(steps=6, lr=3e-3, warmup=2, log_every=1, save_every=3),
+        evaluate_every=3,
+    )
+
+
+def losses(folder: str) -> dict[int, float]:
+    rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def test_run_writes_weights_and_error_rates(config: EncoderCTCConfig) -> None:
+    run(config)
+    weights = load_file(Path(config.output) / "model.safetensors")
+    assert {key.split(".")[0] for key in weights} == {"encoder", "ctc"}
+    assert weights["ctc.weight"].shape == (29, TOY.width)
+    assert weights["encoder.istd"].min() > 0
+    assert not torch.equal(weights["encoder.mean"], torch.zeros(80))
+    stored = json.loads((Path(config.output) / "config.json").read_text())
+    assert stored["encoder"]["width"] == TOY.width
+    assert 0 < stored["evaluation"]["voices_cer"] <= 1.5
+
+
+def test_resumed_run_takes_the_same_steps(config: EncoderCTCConfig, tmp_path: Path) -> None:
+    run(config)
+    whole = losses(config.output)
+    broken = replace(config, output=str(tmp_path / "broken"))
+
+    def stop(report: object) -> None:
+        if getattr(report, "step", 0) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, stop)
+    run(broken)
+    assert losses(broken.output) == whole
+    first, second = (load_file(Path(c.output) / "model.safetensors") for c in (config, broken))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_it_learns_to_spell(config: EncoderCTCConfig) -> None:
+    run(replace(config, optim=replace(config.optim, steps=60, lr=1e-2, warmup=10, save_every=60), evaluate_every=0))
+    taken = losses(config.output)
+    assert taken[60] < 0.6 * taken[1]
+
+
+def test_drawn_chunks_follow_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_chunks(ChunkConfig(deployed=0.5, random=0.3), rng) for _ in range(2000)]
+    assert sum(d == (0, -1) for d in drawn) / 2000 == pytest.approx(0.2, abs=0.03)
+    assert sum(d == (4, 16) for d in drawn) / 2000 == pytest.approx(0.5, abs=0.04)
+    assert all(0 <= size <= 25 for size, _ in drawn)
+
+
+def test_batches_are_a_function_of_their_index(config: EncoderCTCConfig) -> None:
+    source = SpeechSource(config.data)
+    stream = source.batches(0)
+    for _ in range(3):
+        next(stream)
+    again = next(SpeechSource(config.data).batches(3))
+    fourth = next(stream)
+    assert torch.equal(fourth.fbank, again.fbank)
+    assert [item.id for item in fourth.items] == [item.id for item in again.items]
+    assert {item.split for item in fourth.items} == {"train"}
+    assert (fourth.lengths % 4 == 0).all()
+
+
+def test_mini_config_fits() -> None:
+    config = load_toml(MINI / "encoder_ctc.toml", EncoderCTCConfig)
+    assert config.encoder.chunk_size == config.chunks.chunk_size
+    assert config.encoder.left_chunks == config.chunks.left_chunks
