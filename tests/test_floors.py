@@ -13,7 +13,7 @@ FLOORS = {
     "dialogue": 3, "data": 3,
     "checkpoints": 4, "engine": 4,
     "training": 5, "evaluation": 5, "server": 5,
-    "cli": 6, "__main__": 7,
+    "talking": 5, "cli": 6, "__main__": 7,
 }  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name != "__init__.py")
 

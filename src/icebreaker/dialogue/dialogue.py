@@ -14,6 +14,7 @@ from icebreaker.duplex import (
     CancelResponse,
     ChunkHeard,
     DropUtterance,
+    DuplexConfig,
     Event,
     OpenUtterance,
     ReplyFinished,
@@ -55,7 +56,7 @@ class Dialogue:
     """The path from speech to speech over trained parts; the state of every conversation is the caller's.
 
     A step listens for rows that bring audio, feeds the LLM once for rows that have anything to feed, and speaks for
-    rows that have anything to say. ``hear``, ``think``, ``prefill`` and ``speak`` are its four stages, in order.
+    rows that have anything to say. ``hear``, ``think``, ``prefill``, ``draw`` and ``render`` are its stages, in order.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -67,6 +68,10 @@ class Dialogue:
     def sample_rate(self) -> int:
         """Of the answers, in Hz."""
         return self.parts.codec.config.sample_rate
+
+    def with_duplex(self, duplex: DuplexConfig) -> "Dialogue":
+        """The same parts, with another willingness to speak."""
+        return Dialogue(replace(self.parts, settings=replace(self.settings, duplex=duplex)))
 
     @torch.inference_mode()
     def initial_state(self, seeds: Sequence[int], capacity: int, system: str | None = None) -> DialogueState:
@@ -118,7 +123,8 @@ class Dialogue:
         state = self.hear(waveform, active, state)
         probabilities, state = self.think(state)
         state = self.prefill(state)
-        audio, state = self.speak(state)
+        drawn, state = self.draw(state)
+        audio, state = self.render(drawn, state)
         return [
             StepOutput(row.turn, probabilities.get(i), _new_text(old.reply, row.reply), audio[i], _is_done(row))
             for i, (old, row) in enumerate(zip(before.rows, state.rows, strict=True))
@@ -202,9 +208,14 @@ class Dialogue:
         return self.speaker.prefill(state)
 
     @torch.inference_mode()
-    def speak(self, state: DialogueState) -> tuple[list[Tensor], DialogueState]:
-        """Draw codes for the rows that speak and turn them into sound: [S] of new audio for each row."""
-        return self.speaker.speak(state)
+    def draw(self, state: DialogueState) -> tuple[dict[int, list[int]], DialogueState]:
+        """Draw codes for the rows that speak."""
+        return self.speaker.draw(state)
+
+    @torch.inference_mode()
+    def render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[list[Tensor], DialogueState]:
+        """Turn the codes just drawn into sound: [S] of new audio for each row."""
+        return self.speaker.render(drawn, state)
 
     @torch.inference_mode()
     def transcribe(self, utterance: Utterance, max_tokens: int = 120) -> str:

@@ -50,22 +50,33 @@ class Speaker:
                 row, state = self._start(i, row, row.reply, state)
         return state
 
-    def speak(self, state: DialogueState) -> tuple[list[Tensor], DialogueState]:
-        """Draw up to ``codes_per_step`` codes for each speaking row, then turn them into sound."""
-        silence = self.parts.turn_head.linear.weight.new_zeros(0)
-        speaking = {i: row.reply.speaking for i, row in enumerate(state.rows) if row.reply and row.reply.speaking}
-        if not speaking:
-            return [silence] * len(state.rows), state
-        drawn, speaking, state = self._draw(speaking, state)
-        if self.official is None:
-            audio, state = self._render(drawn, speaking, state)
-        else:
-            audio = {}
-            for i, codes in drawn.items():
-                audio[i], speaking[i] = self._render_official(i, codes, speaking[i], state)
+    def draw(self, state: DialogueState) -> tuple[dict[int, list[int]], DialogueState]:
+        """Draw up to ``codes_per_step`` codes for each speaking row."""
+        rows = enumerate(state.rows)
+        speaking = {i: row.reply.speaking for i, row in rows if row.reply and row.reply.speaking}
+        drawn: dict[int, list[int]] = {i: [] for i in speaking}
+        for _ in range(self.settings.codes_per_step):
+            busy = [i for i, now in speaking.items() if not now.ended]
+            if not busy:
+                break
+            logits, state = self._next_logits({i: speaking[i].last for i in busy}, state)
+            for i in busy:
+                speaking[i], codes = self._draw_one(logits[i : i + 1], speaking[i], state.rows[i])
+                drawn[i] += codes
         for i, now in speaking.items():
-            state = self._heard_next(i, now, audio[i], state)
-        return [audio.get(i, silence) for i in range(len(state.rows))], state
+            state = _with_reply(state, i, speaking=now)
+        return drawn, state
+
+    def render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[list[Tensor], DialogueState]:
+        """Turn the codes just drawn into sound: [S] of new audio for each row."""
+        audio = [self.parts.turn_head.linear.weight.new_zeros(0)] * len(state.rows)
+        if not drawn:
+            return audio, state
+        new, state = self._render(drawn, state) if self.official is None else self._render_official(drawn, state)
+        for i, waveform in new.items():
+            audio[i] = waveform
+            state = _heard_next(state, i, len(waveform))
+        return audio, state
 
     def spans(self, reply: Reply) -> tuple[SpokenSegment, ...]:
         """Where each segment's audio lies; the end of the one being spoken is estimated, rather too late."""
@@ -111,27 +122,16 @@ class Speaker:
         )  # fmt: skip
         return state._replace(speech=speech, wave=put_row(state.wave, index, self.stream.initial_state(1)))
 
-    def _draw(
-        self, speaking: dict[int, Speaking], state: DialogueState
-    ) -> tuple[dict[int, list[int]], dict[int, Speaking], DialogueState]:
+    def _next_logits(self, last: Mapping[int, int], state: DialogueState) -> tuple[Tensor, DialogueState]:
         lm = self.parts.codec_lm
-        drawn: dict[int, list[int]] = {i: [] for i in speaking}
-        for _ in range(self.settings.codes_per_step):
-            busy = [i for i, now in speaking.items() if not now.ended]
-            if not busy:
-                break
-            last = state.speech.length.new_zeros(len(state.rows))
-            active = torch.zeros_like(last, dtype=torch.bool)
-            for i in busy:
-                last[i], active[i] = speaking[i].last, True
-            logits, speech = lm.step(last, state.speech, active)
-            state = state._replace(speech=speech)
-            if self.settings.mask_special_codes:
-                logits[:, [lm.config.bos, lm.config.sos, lm.config.pad]] = -torch.inf
-            for i in busy:
-                speaking[i], code = self._draw_one(logits[i : i + 1], speaking[i], state.rows[i])
-                drawn[i] += code
-        return drawn, speaking, state
+        codes = torch.zeros_like(state.speech.length)
+        active = torch.zeros_like(codes, dtype=torch.bool)
+        for i, code in last.items():
+            codes[i], active[i] = code, True
+        logits, speech = lm.step(codes, state.speech, active)
+        if self.settings.mask_special_codes:
+            logits[:, [lm.config.bos, lm.config.sos, lm.config.pad]] = -torch.inf
+        return logits, state._replace(speech=speech)
 
     def _draw_one(self, logits: Tensor, now: Speaking, row: Row) -> tuple[Speaking, list[int]]:
         config = self.parts.codec_lm.config
@@ -148,38 +148,48 @@ class Speaker:
         history = (*now.history, code)
         return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
 
-    def _render(
-        self, drawn: Mapping[int, list[int]], speaking: Mapping[int, Speaking], state: DialogueState
-    ) -> tuple[dict[int, Tensor], DialogueState]:
+    def _render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:
         batch, device = len(state.rows), state.speech.length.device
         codes = torch.zeros(batch, max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
         lengths = torch.zeros(batch, dtype=torch.long, device=device)
         last = torch.zeros(batch, dtype=torch.bool, device=device)
         for i, new in drawn.items():
             codes[i, : len(new)] = torch.tensor(new, dtype=torch.long, device=device)
-            lengths[i], last[i] = len(new), speaking[i].ended
-        voice = self.parts.voice
-        waveform, samples, wave = self.stream(codes, lengths, last, state.wave, voice)
+            lengths[i], last[i] = len(new), _speaking(state, i).ended
+        waveform, samples, wave = self.stream(codes, lengths, last, state.wave, self.parts.voice)
         return {i: waveform[i, : int(samples[i])] for i in drawn}, state._replace(wave=wave)
 
     def _render_official(
-        self, index: int, codes: list[int], now: Speaking, state: DialogueState
-    ) -> tuple[Tensor, Speaking]:
-        assert self.official is not None
-        assert now.wave is not None
-        pieces, wave = self.official.push(codes, now.wave, last=now.ended)
-        silence = self.parts.turn_head.linear.weight.new_zeros(0)
-        return torch.cat(pieces) if pieces else silence, replace(now, wave=wave)
+        self, drawn: Mapping[int, list[int]], state: DialogueState
+    ) -> tuple[dict[int, Tensor], DialogueState]:
+        audio = {}
+        for i, codes in drawn.items():
+            now = _speaking(state, i)
+            assert self.official is not None
+            assert now.wave is not None
+            pieces, wave = self.official.push(codes, now.wave, last=now.ended)
+            audio[i] = torch.cat([self.parts.turn_head.linear.weight.new_zeros(0), *pieces])
+            state = _with_reply(state, i, speaking=replace(now, wave=wave))
+        return audio, state
 
-    def _heard_next(self, index: int, now: Speaking, audio: Tensor, state: DialogueState) -> DialogueState:
-        row = state.rows[index]
-        assert row.reply is not None
-        samples, packets = row.reply.samples + len(audio), row.reply.packets + int(len(audio) > 0)
-        reply = replace(row.reply, samples=samples, packets=packets, speaking=now)
-        if now.ended:
-            span = SpokenSegment(now.segment, now.start_sample, samples)
-            reply = replace(reply, speaking=None, spoken=(*reply.spoken, span))
-        return _with_row(state, index, replace(row, reply=reply))
+
+def _speaking(state: DialogueState, index: int) -> Speaking:
+    reply = state.rows[index].reply
+    assert reply is not None
+    assert reply.speaking is not None
+    return reply.speaking
+
+
+def _heard_next(state: DialogueState, index: int, new_samples: int) -> DialogueState:
+    """Count new audio, and close the segment if it is complete."""
+    reply, now = state.rows[index].reply, _speaking(state, index)
+    assert reply is not None
+    samples, packets = reply.samples + new_samples, reply.packets + int(new_samples > 0)
+    if not now.ended:
+        return _with_reply(state, index, samples=samples, packets=packets)
+    span = SpokenSegment(now.segment, now.start_sample, samples)
+    spoken = (*reply.spoken, span)
+    return _with_reply(state, index, samples=samples, packets=packets, speaking=None, spoken=spoken)
 
 
 def _grown(state: CodecLMState, needed: int) -> CodecLMState:
@@ -197,3 +207,9 @@ def _with_row(state: DialogueState, index: int, row: Row) -> DialogueState:
     rows = list(state.rows)
     rows[index] = row
     return state._replace(rows=tuple(rows))
+
+
+def _with_reply(state: DialogueState, index: int, **changes: object) -> DialogueState:
+    row = state.rows[index]
+    assert row.reply is not None
+    return _with_row(state, index, replace(row, reply=replace(row.reply, **changes)))  # type: ignore[arg-type]

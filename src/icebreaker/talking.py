@@ -1,0 +1,189 @@
+"""Ask a file or a microphone's owner, answer in sound: one conversation over a dialogue, with a clock.
+
+Knows nothing of the command line. The parts of the latency follow the paper's figure (arXiv:2411.00774, latency).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icebreaker.audio.fbank import CHUNK_SAMPLES, SAMPLE_RATE
+from icebreaker.audio.pcm import stream_audio
+from icebreaker.checkpoints.load import load_parts
+from icebreaker.dialogue import Dialogue, DialogueState
+from icebreaker.duplex import Committed, DuplexConfig, ReplyFinished, SpeechStarted, Turn
+from icebreaker.errors import AudioError
+
+__all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue"]
+
+LISTENING_RATE = 12.5  # LLM positions a second of speech
+REPLY_POSITIONS = 700  # room for prompts, suffix and the longest reply
+MAX_QUESTION_S = 120.0  # of one turn
+
+
+@dataclass
+class Answer:
+    """One spoken answer.
+
+    Attributes:
+        heard: transcript of the question by the alignment stage's prompt; empty where the model has none.
+        text: the answer.
+        waveform: float32 [S] at ``sample_rate``.
+        sample_rate: Hz.
+        question_s: seconds of the question that were heard.
+        listening_ms: time spent on listening to it, all chunks together.
+        latency_ms: from the end of the turn to each part.
+        total_ms: from the end of the turn to the last sample.
+        ended_by: ``"turn head"`` or ``"end of file"``.
+    """
+
+    sample_rate: int
+    heard: str = ""
+    text: str = ""
+    waveform: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    question_s: float = 0.0
+    listening_ms: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    total_ms: float = 0.0
+    ended_by: str = "end of file"
+
+    @property
+    def real_time_factor(self) -> float:
+        """Time to speak over time spoken; below 1 there is no gap in playback."""
+        seconds = len(self.waveform) / self.sample_rate
+        return self.total_ms / 1000 / seconds if seconds else 0.0
+
+    def report(self, out: Path | None = None) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "heard": self.heard,
+            "text": self.text,
+            "out": None if out is None else str(out),
+            "sample_rate": self.sample_rate,
+            "question_s": round(self.question_s, 3),
+            "answer_s": round(len(self.waveform) / self.sample_rate, 3),
+            "listening_ms": round(self.listening_ms, 1),
+            "latency_ms": {name: round(value, 1) for name, value in self.latency_ms.items()},
+            "total_ms": round(self.total_ms, 1),
+            "real_time_factor": round(self.real_time_factor, 3),
+            "ended_by": self.ended_by,
+        }
+
+
+def load_dialogue(
+    model: str, llm: Path | None, *, device: str = "cpu", dtype: str = "float32", system: str | None = None
+) -> Dialogue:
+    """Load ``mini``, a bundle folder or the official checkpoints folder, ready to talk.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or does not fit the LLM.
+    """
+    return Dialogue(load_parts(model, llm, device=device, dtype=getattr(torch, dtype), system=system))
+
+
+def answer_file(
+    dialogue: Dialogue,
+    path: Path,
+    *,
+    seed: int = 0,
+    use_turn_head: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Answer:
+    """Listen to a recording and answer it.
+
+    The recording counts as one turn, as in the official offline script, unless ``use_turn_head`` lets the state head
+    end the turn; then what follows that moment is not heard.
+
+    Raises:
+        AudioError: the file cannot be read, or is longer than a turn can be.
+    """
+    if not use_turn_head:
+        dialogue = dialogue.with_duplex(DuplexConfig(take_threshold=1.0, ignore_threshold=1.0))
+    state = dialogue.initial_state([seed], int(MAX_QUESTION_S * LISTENING_RATE) + REPLY_POSITIONS)
+    answer, _ = answer_turn(dialogue, _chunks(path), state, say=say)
+    return answer
+
+
+def answer_turn(
+    dialogue: Dialogue, chunks: Iterable[Tensor], state: DialogueState, *, say: Callable[[str], None] | None = None
+) -> tuple[Answer, DialogueState]:
+    """One turn of the only row of ``state``: hear ``chunks`` [2560], answer, and count the answer as heard."""
+    answer = Answer(dialogue.sample_rate)
+    _, state = dialogue.think(state)  # the system prompt is no part of anybody's latency
+    started = time.perf_counter()
+    utterance = None
+    for chunk in chunks:
+        if state.rows[0].turn is Turn.LISTENING:  # at the start, and after speech that called for no answer
+            state = dialogue.signal(0, SpeechStarted(), state)
+        state = dialogue.hear(chunk[None], [True], state)
+        utterance = state.rows[0].utterance
+        _, state = dialogue.think(state)
+        answer.question_s += CHUNK_SAMPLES / SAMPLE_RATE
+        if state.rows[0].turn is Turn.SPEAKING:
+            answer.ended_by = "turn head"
+            break
+    decided = time.perf_counter()
+    answer.listening_ms = (decided - started) * 1000
+    state = dialogue.signal(0, Committed(), state)
+    pieces = []
+    for waveform, text, now in _reply(dialogue, state, answer.latency_ms, decided):
+        pieces.append(waveform)
+        answer.text += text
+        state = now
+        if say is not None and text:
+            say(text)
+    answer.total_ms = (time.perf_counter() - decided) * 1000
+    answer.waveform = torch.cat(pieces).float().cpu().numpy() if pieces else answer.waveform
+    answer.text = answer.text.strip()
+    if utterance is not None and utterance.embeddings:
+        answer.heard = dialogue.transcribe(utterance)
+    return answer, dialogue.signal(0, ReplyFinished(), state)
+
+
+def _reply(
+    dialogue: Dialogue, state: DialogueState, latency_ms: dict[str, float], decided: float
+) -> Iterator[tuple[Tensor, str, DialogueState]]:
+    """The reply, step by step: new audio, new text; the first of each kind is timed."""
+
+    def mark(name: str, happened: bool) -> None:
+        if happened and name not in latency_ms:
+            latency_ms[name] = (time.perf_counter() - decided) * 1000
+
+    told = 0
+    while (reply := state.rows[0].reply) is not None and not reply.done:
+        _, state = dialogue.think(state)
+        reply = state.rows[0].reply
+        assert reply is not None
+        mark("first text", bool(reply.text))
+        state = dialogue.prefill(state)
+        mark("speech decoder prefilled", _is_speaking(state))
+        drawn, state = dialogue.draw(state)
+        mark("first codes", any(drawn.values()))
+        audio, state = dialogue.render(drawn, state)
+        mark("first sound", len(audio[0]) > 0)
+        yield audio[0], reply.text[told:], state
+        told = len(reply.text)
+
+
+def _is_speaking(state: DialogueState) -> bool:
+    reply = state.rows[0].reply
+    return reply is not None and reply.speaking is not None
+
+
+def _chunks(path: Path) -> Iterator[Tensor]:
+    """A recording in pieces of 160 ms, the last one padded with silence."""
+    heard = 0
+    for piece in stream_audio(path, SAMPLE_RATE, CHUNK_SAMPLES):
+        heard += len(piece)
+        if heard > MAX_QUESTION_S * SAMPLE_RATE:
+            raise AudioError(
+                f"{path}: longer than {MAX_QUESTION_S:.0f} s, more than one turn of a conversation can be; "
+                "cut it into questions"
+            )
+        yield torch.from_numpy(np.pad(piece, (0, CHUNK_SAMPLES - len(piece))))
