@@ -150,6 +150,13 @@ def _resampled(path: Path, sample_rate: int) -> Iterator[Waveform]:
     yield tail if made + len(tail) else block[:1]  # a few samples can be less than half of one at a lower rate
 
 
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
+    """A file read from start to end. soundfile else seeks after every block, and MP3 loses 65 ms at each seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _open(path: Path) -> soundfile.SoundFile:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
@@ -157,7 +164,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: expected audio, got a file of 0 bytes; record or copy it again")
     try:
-        file = soundfile.SoundFile(path)
+        file = _Sequential(path)
     except (soundfile.LibsndfileError, TypeError, OSError) as error:  # TypeError: headerless formats by extension
         raise AudioError(
             f"{path}: expected wav, flac, ogg, opus or mp3, got something unreadable ({_reason(error)}); convert it"
