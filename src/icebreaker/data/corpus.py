@@ -21,16 +21,23 @@ __all__ = ["Conversation", "Corpus", "build_text", "read_conversations"]
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 NAMES = (
-    "Anna Tom Max Emma Lucy Jack Sara Ben Rosa Leo Kate Paul Maria Peter Julia David Alice Henry Nina Oscar Clara "
-    "Simon Laura Felix"
-).split()
+    "Anna", "Tom", "Max", "Emma", "Lucy", "Jack", "Sara", "Ben", "Rosa", "Leo", "Kate", "Paul", "Maria", "Peter",
+    "Julia", "David", "Alice", "Henry", "Nina", "Oscar", "Clara", "Simon", "Laura", "Felix",
+)  # fmt: skip
 ASSISTANT_ASKS = (
     "Who are you?", "What is your name?", "What's your name?", "Tell me your name.", "Please tell me your name.",
     "Can you tell me your name?", "Could you tell me your name?", "Do you have a name?", "I want to know your name.",
     "I would like to know your name.", "Say your name.", "How are you called?", "What should I call you?",
     "Please, what is your name?", "And who are you?", "Now, what is your name?",
 )  # fmt: skip
-USER_SAYS = ("My name is {}.", "I am {}.", "Hello, my name is {}.", "Hi, I am {}.", "Hello, I am {}.", "I am called {}.")
+USER_SAYS = (
+    "My name is {}.",
+    "I am {}.",
+    "Hello, my name is {}.",
+    "Hi, I am {}.",
+    "Hello, I am {}.",
+    "I am called {}.",
+)
 USER_ASKS = (
     "What is my name?", "Do you know my name?", "Who am I?", "Tell me my name.", "What's my name?",
     "Can you tell me my name?", "Say my name.", "Please tell me my name.", "Now, what is my name?",
@@ -125,11 +132,12 @@ def build_text(out: Path, *, conversations: int = 60_000, held_out: int = 1500, 
         The number of conversations in each split.
     """
     out.mkdir(parents=True, exist_ok=True)
-    counts = {}
+    counts: dict[str, int] = {}
     for split in SPLITS:
         corpus, rng = Corpus(split), random.Random(f"{split}-{seed}")
         size = conversations if split == "train" else held_out
-        lines, seen = [], set()
+        lines: list[str] = []
+        seen: set[tuple[str | None, tuple[str, ...]]] = set()
         for _ in range(size * 2):
             conversation = corpus.sample(rng, f"{split}-{len(lines):06d}")
             content = (conversation.system, conversation.turns)

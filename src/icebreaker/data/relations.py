@@ -38,12 +38,15 @@ CLAUSE_FRAMES = (  # for nouns too
 )
 SMALLEST_SPLIT_GROUP = 6
 LARGEST_ADDEND = 10
-ADJECTIVES = "red blue green big small old new hot cold happy nice little".split()
+ADJECTIVES = (
+    "red", "blue", "green", "big", "small", "old", "new", "hot", "cold", "happy", "nice", "little",
+)  # fmt: skip
 NOUNS = (
-    "apple banana house car dog cat tree river mountain book table chair window door flower garden bird horse "
-    "water bread cheese milk sugar coffee summer winter morning evening doctor teacher music paper train school "
-    "kitchen bottle shoe shirt hat moon"
-).split()
+    "apple", "banana", "house", "car", "dog", "cat", "tree", "river", "mountain", "book", "table", "chair",
+    "window", "door", "flower", "garden", "bird", "horse", "water", "bread", "cheese", "milk", "sugar", "coffee",
+    "summer", "winter", "morning", "evening", "doctor", "teacher", "music", "paper", "train", "school", "kitchen",
+    "bottle", "shoe", "shirt", "hat", "moon",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ def load_relations() -> tuple[list[Relation], list[Exchange]]:
     tables = tomllib.loads((resources.files("icebreaker.data") / "facts.toml").read_text())
     facts = {table["kind"]: table["facts"] for table in tables["relations"] if "facts" in table}
     relations = [_relation(table, facts) for table in tables["relations"]]
-    return relations + [*_arithmetic(), *_order(), *_repetition(), _counting()], list(_small_talk(tables["talks"]))
+    return [*relations, *_arithmetic(), *_order(), *_repetition(), _counting()], list(_small_talk(tables["talks"]))
 
 
 def _relation(table: dict[str, Any], facts: dict[str, dict[str, str]]) -> Relation:
@@ -134,25 +137,30 @@ def _phrased(
 
 
 def _arithmetic() -> Iterator[Relation]:
+    words = [number_words(n) for n in range(2 * LARGEST_ADDEND + 1)]
     numbers = range(1, LARGEST_ADDEND + 1)
-    sums = {f"{number_words(a)}/{number_words(b)}": number_words(a + b) for a in numbers for b in numbers}
+    sums = {f"{words[a]}/{words[b]}": words[a + b] for a in numbers for b in numbers}
     yield _phrased(
         "sum",
         "{a} plus {b} is {y}.",
         sums,
         nouns=["{a} plus {b}", "the sum of {a} and {b}"],
         clauses=["how much {a} plus {b} is"],
-        asks=["How much is {a} plus {b}?", "What does {a} plus {b} make?", "Add {a} and {b}.", "What do you get for {a} plus {b}?"],
+        asks=["How much is {a} plus {b}?", "What does {a} plus {b} make?",
+              "Add {a} and {b}.", "What do you get for {a} plus {b}?"],
         followups=["And {a} plus {b}?", "What about {a} plus {b}?"],
     )  # fmt: skip
-    differences = {f"{number_words(a)}/{number_words(b)}": number_words(a - b) for a in numbers for b in range(1, a + 1)}
+    differences = {
+        f"{number_words(a)}/{number_words(b)}": number_words(a - b) for a in numbers for b in range(1, a + 1)
+    }
     yield _phrased(
         "difference",
         "{a} minus {b} is {y}.",
         differences,
         nouns=["{a} minus {b}"],
         clauses=["how much {a} minus {b} is"],
-        asks=["How much is {a} minus {b}?", "What does {a} minus {b} make?", "Take {b} from {a}.", "What do you get for {a} minus {b}?"],
+        asks=["How much is {a} minus {b}?", "What does {a} minus {b} make?",
+              "Take {b} from {a}.", "What do you get for {a} minus {b}?"],
         followups=["And {a} minus {b}?", "What about {a} minus {b}?"],
     )  # fmt: skip
 

@@ -6,10 +6,12 @@ import unicodedata
 __all__ = ["is_speakable", "normalise", "number_words"]
 
 SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+TENS = (
+    "zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+)  # fmt: skip
 LARGEST = 999_999
 SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]*")  # no digits, no symbols whose reading is anyone's guess
 

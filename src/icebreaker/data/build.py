@@ -1,0 +1,89 @@
+"""All the mini model's data by one configuration. Knows nothing of the command line or of training.
+
+``text`` comes first; ``questions`` and ``answers`` speak it; ``human`` stands alone. ``out`` gets a folder for each.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from icebreaker.data.corpus import build_text
+from icebreaker.data.recording import Progress
+from icebreaker.data.spoken import build_answers, build_human, build_questions
+from icebreaker.errors import DataError
+
+__all__ = ["DataConfig", "Part", "build"]
+
+Part = Literal["text", "questions", "answers", "human"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Sizes and seeds. Equal configurations give byte-identical text and the same recordings."""
+
+    seed: int = 0
+    conversations: int = 60_000
+    held_out_conversations: int = 1500
+    questions: int = 7500
+    held_out_questions: int = 500
+    other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
+    other_answers_share: float = 0.25
+    workers: int = 1  # synthesisers at a time
+
+    def __post_init__(self) -> None:
+        for name in ("other_questions_share", "other_answers_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}")
+
+
+def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: Progress) -> int:
+    """Build one part under ``out / part`` and say how many conversations or recordings it has.
+
+    Args:
+        part: what to build.
+        config: sizes and seeds.
+        source: the data folder with ``text/`` and ``speechocean762-train/``; ``text`` does not look at it.
+        out: the folder of all parts.
+        progress: called with the recordings done so far and their total.
+
+    Raises:
+        DataError: something is missing: a synthesiser, the sources, or the text that is to be spoken.
+        ValueError: no such part.
+    """
+    if part in ("questions", "answers") and not (out / "text" / "test.jsonl").is_file():
+        raise DataError(f"{out / 'text'}: no conversations to speak; run `icebreaker data text` first")
+    match part:
+        case "text":
+            counts = build_text(
+                out / "text",
+                conversations=config.conversations,
+                held_out=config.held_out_conversations,
+                seed=config.seed,
+            )
+            return sum(counts.values())
+        case "questions":
+            return build_questions(
+                source,
+                out / "text",
+                out / "questions",
+                items=config.questions,
+                held_out=config.held_out_questions,
+                other_share=config.other_questions_share,
+                seed=config.seed,
+                workers=config.workers,
+                progress=progress,
+            )
+        case "answers":
+            return build_answers(
+                source,
+                out / "text",
+                out / "answers",
+                other_share=config.other_answers_share,
+                seed=config.seed,
+                workers=config.workers,
+                progress=progress,
+            )
+        case "human":
+            return build_human(source, out / "human", progress=progress)
+        case _:
+            raise ValueError(f"expected one of {', '.join(get_args(Part))}, got {part!r}")

@@ -1,0 +1,207 @@
+"""Recordings with manifests: spoken questions, the assistant's answers, human speech. Knows nothing of models.
+
+Everything is seeded and can be stopped and called again; see ``recording.py``.
+
+Voices are split for good: train items are spoken by ``TRAIN_VOICES``, valid and test items by ``HELD_OUT_VOICES``.
+Human speakers are split by the SHA-256 of their number, other sentences by the SHA-256 of their text.
+"""
+
+import csv
+import gzip
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from icebreaker.data.corpus import read_conversations
+from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.data.recording import Progress, Script, record, save_flac, seconds_of
+from icebreaker.data.relations import split_of
+from icebreaker.data.synthesis import ASSISTANT, HELD_OUT_VOICES, TRAIN_VOICES
+from icebreaker.data.text import is_speakable, normalise
+from icebreaker.errors import DataError
+
+__all__ = ["Progress", "build_answers", "build_human", "build_questions"]
+
+QUESTION_RATE = 16_000
+ANSWER_RATE = 24_000
+SPEEDS = (0.88, 1.15)
+PITCHES = (0.88, 1.14)
+REQUEST_FILES = ("clinc-utterances", "slurp-sentences", "snips-queries")
+LEAST_USES = 5  # a word in fewer answers than this is never held out
+
+
+def build_questions(
+    source: Path,
+    text: Path,
+    out: Path,
+    *,
+    items: int = 7500,
+    held_out: int = 500,
+    other_share: float = 0.35,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Speak first questions of the corpus in ``text`` and other sentences of ``source`` with many voices, at 16 kHz.
+
+    Args:
+        source: the data folder with ``text/*.jsonl.gz``.
+        text: the folder that ``build_text`` wrote.
+        out: gets ``manifest.jsonl`` and ``audio/``.
+        items: recordings in train, of which ``other_share`` are other sentences (``answer`` is null).
+        held_out: recordings in valid, and in test.
+        seed: of every choice.
+        workers: synthesisers at a time.
+        progress: called with the recordings done so far and their total.
+
+    Returns:
+        The number of recordings.
+    """
+    rng = random.Random(f"questions-{seed}")
+    others = {split: list(sentences) for split, sentences in _requests(source).items()}
+    scripts: list[Script] = []
+    for split, size in (("train", items), ("valid", held_out), ("test", held_out)):
+        asked = _first_questions(text / f"{split}.jsonl")
+        rng.shuffle(asked)
+        asked = asked[: size - round(size * other_share)]
+        spoken = [(question, answer, name) for question, answer, name in asked]
+        spoken += [(sentence, None, None) for sentence in _draw(others[split], size - len(spoken), rng)]
+        voices = TRAIN_VOICES if split == "train" else HELD_OUT_VOICES
+        for sentence, answer, name in spoken:
+            voice = rng.choices(voices, [voice.share for voice in voices])[0]
+            speed, pitch = rng.uniform(*SPEEDS), rng.uniform(*PITCHES)
+            scripts.append(
+                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
+                       pitch=round(pitch, 3), answer=answer, conversation=name)
+            )  # fmt: skip
+    rng.shuffle(scripts)
+    return record(scripts, out, QUESTION_RATE, workers, progress)
+
+
+def build_answers(
+    source: Path,
+    text: Path,
+    out: Path,
+    *,
+    other_share: float = 0.25,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Speak every distinct answer of the corpus, and other short sentences, in the assistant's voice at 24 kHz.
+
+    Splits go by the hash of the sentence, but an answer with a rare word ("The capital of Peru is Lima.") is always
+    train: valid and test ask for sentences never spoken, not for words never heard.
+
+    Returns:
+        The number of recordings.
+    """
+    rng = random.Random(f"answers-{seed}")
+    answers = _distinct_answers(text)
+    chat = _draw(_chat_sentences(source), round(len(answers) * other_share / (1 - other_share)), rng)
+    uses = Counter(word for sentence in answers for word in set(normalise(sentence).split()))
+    scripts = []
+    for sentence in dict.fromkeys(answers + chat):
+        rare = any(uses[word] < LEAST_USES for word in normalise(sentence).split())
+        split = "train" if rare and sentence not in chat else split_of(sentence)
+        scripts.append(Script(text=sentence, split=split, voice=ASSISTANT))
+    rng.shuffle(scripts)
+    return record(scripts, out, ANSWER_RATE, workers, progress)
+
+
+def build_human(source: Path, out: Path, *, progress: Progress = lambda done, total: None) -> int:
+    """Copy speechocean762 (``source/speechocean762-train``) to 16 kHz FLAC with a manifest; no answers.
+
+    Returns:
+        The number of recordings.
+
+    Raises:
+        DataError: the recordings or their table are missing.
+    """
+    folder = source / "speechocean762-train"
+    table = folder / "utterances.tsv"
+    if not table.is_file():
+        raise DataError(f"{table}: no such file; --source must hold speechocean762-train/utterances.tsv")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    items = []
+    for done, row in enumerate(rows):
+        path = out / "audio" / f"{Path(row['file']).stem}.flac"
+        if not path.exists():
+            waveform, native_rate = soundfile.read(folder / "audio" / row["file"], dtype="float32")
+            save_flac(path, np.asarray(soxr.resample(waveform, native_rate, QUESTION_RATE)), QUESTION_RATE)
+        items.append(
+            Item(
+                id=path.stem,
+                audio=path,
+                seconds=seconds_of(path),
+                text=normalise(row["text"]),
+                voice=f"speechocean762-{row['speaker']}",
+                split=split_of(f"speechocean762|{row['speaker']}"),
+            )
+        )
+        progress(done + 1, len(rows))
+    write_manifest(out / "manifest.jsonl", items)
+    return len(items)
+
+
+def _distinct_answers(text: Path) -> list[str]:
+    answers: dict[str, None] = {}
+    for split in ("train", "valid", "test"):
+        for conversation in read_conversations(text / f"{split}.jsonl"):
+            answers |= dict.fromkeys(turn["text"] for turn in conversation["turns"][1::2])
+    return list(answers)
+
+
+def _first_questions(path: Path) -> list[tuple[str, str | None, str | None]]:
+    """(question, answer, conversation id) of each distinct first question without a system prompt."""
+    found: dict[str, tuple[str, str | None, str | None]] = {}
+    for conversation in read_conversations(path):
+        question, answer = (turn["text"] for turn in conversation["turns"][:2])
+        if conversation["system"] is None:
+            found.setdefault(question, (question, answer, conversation["id"]))
+    return list(found.values())
+
+
+def _requests(source: Path) -> dict[str, list[str]]:
+    """Requests to voice assistants, by the split of their hash."""
+    splits: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    for name in REQUEST_FILES:
+        for row in _read_gzip(source / "text" / f"{name}.jsonl.gz"):
+            if _is_short(row["text"]):
+                splits[split_of(row["text"])].append(row["text"])
+    return splits
+
+
+def _chat_sentences(source: Path) -> list[str]:
+    sentences: dict[str, None] = {}
+    for row in _read_gzip(source / "text" / "synthetic-persona-chat.jsonl.gz"):
+        for line in row["conversation"]:
+            sentence = line.partition(": ")[2].strip()
+            if _is_short(sentence) and sentence.endswith(".") and sentence.count(".") == 1:
+                sentences.setdefault(sentence)
+    return list(sentences)
+
+
+def _is_short(text: str) -> bool:
+    return is_speakable(text) and 3 <= len(text.split()) <= 11
+
+
+def _draw(sentences: Sequence[str], number: int, rng: random.Random) -> list[str]:
+    return rng.sample(sentences, min(number, len(sentences)))
+
+
+def _read_gzip(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: cannot read: {error}; --source must be the data folder") from error
