@@ -1,0 +1,149 @@
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from icebreaker.config import load_toml
+from icebreaker.errors import DataError
+from icebreaker.models.llm import LLM
+from icebreaker.training import backbone
+from icebreaker.training.backbone import BackboneConfig, Conversation
+from icebreaker.training.loop import OptimConfig, Run, fit, train
+
+QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = [
+        {
+            "id": str(i),
+            "system": "Your name is Nina." if i % 3 == 0 else None,
+            "kind": "capital",
+            "turns": [{"role": "user", "text": QUESTION}, {"role": "assistant", "text": ANSWER}] * (1 + i % 2),
+        }
+        for i in range(40)
+    ]
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def config_for(data: Path, output: Path, **optim: float) -> BackboneConfig:
+    return BackboneConfig(
+        optim=OptimConfig(**{"steps": 2, "lr": 1e-3, "warmup": 1, "save_every": 2, **optim}),  # type: ignore[arg-type]
+        data=data, output=output, vocab_size=300, hidden_size=32, layers=1, heads=2, kv_heads=1, ffn=48,
+        batch_conversations=4, evaluate_conversations=4,
+    )  # fmt: skip
+
+
+def test_stage_leaves_a_folder_that_any_llm_user_can_load(data: Path, tmp_path: Path) -> None:
+    config = config_for(data, tmp_path / "out")
+    backbone.run(config)
+    llm = LLM.load(config.output / "llm")
+    trained = torch.load(config.output / "last.pt", weights_only=True)["modules"]["llm"]
+    for name, value in llm.model.state_dict().items():
+        assert torch.equal(value, trained[name].half().float()), name  # stored in half precision, used in float32
+    assert llm.tokenizer.decode(llm.eos_ids) == "<|im_end|>"
+    assert not (config.output / "llm-partial").exists()
+    evaluation = json.loads((config.output / "metrics.jsonl").read_text().splitlines()[-1])["evaluation"]
+    assert evaluation.keys() == {"accuracy", "accuracy/capital"}
+
+
+def test_resumed_run_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, stops in (("whole", [4]), ("resumed", [2, 4])):
+        for steps in stops:
+            config = config_for(data, tmp_path / name, steps=4)
+            conversations = backbone.read_conversations(data / "train.jsonl")
+            tokenizer = backbone.tokenizer_for((QUESTION, ANSWER).__iter__(), 300)
+            model = backbone.build_model(config, tokenizer)
+            run = Run({"llm": model}, config.optim)
+            stream = backbone.batches_from(conversations, tokenizer, config)
+            train(
+                run,
+                lambda start, stream=stream, steps=steps: islice(stream(start), steps - start),  # type: ignore[misc]
+                lambda batch, model=model: backbone.text_loss(model, batch),  # type: ignore[misc]
+                config.output,
+            )
+        weights.append(model.state_dict())
+    assert run.step == 4
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_batch_depends_on_its_number_only(data: Path) -> None:
+    config = config_for(data, data)
+    conversations = backbone.read_conversations(data / "train.jsonl")
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    stream = backbone.batches_from(conversations, tokenizer, config)
+    late, whole = next(iter(stream(21))), next(islice(stream(0), 21, None))
+    assert all(torch.equal(a, b) for a, b in zip(late, whole, strict=True))
+    seen = [" ".join(tokenizer.decode(row) for row in batch.ids) for batch in islice(stream(0), 16)]
+    assert len(set(seen)) > 8
+
+
+def test_weights_mark_answers_and_their_ends() -> None:
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    config = config_for(Path(), Path())
+    conversation = Conversation("capital", "Be brief.", (("user", QUESTION), ("assistant", ANSWER)))
+    batch = next(iter(backbone.batches_from([conversation], tokenizer, config)(0)))
+    row, weights = batch.ids[0], batch.weights[0]
+    learnt = tokenizer.decode(row[weights == 1])
+    assert learnt == f"{ANSWER}<|im_end|>" * (len(learnt) // len(f"{ANSWER}<|im_end|>"))
+    asked = tokenizer.decode(row[weights == torch.tensor(config.user_weight)])
+    assert asked.split("<|im_end|>")[0] in (QUESTION, "what is the capital of france")
+    assert (weights[batch.mask[0] == 0] == 0).all()
+
+
+def test_it_learns(data: Path, tmp_path: Path) -> None:
+    config = config_for(data, tmp_path, steps=60, lr=1e-2)
+    conversations = backbone.read_conversations(data / "train.jsonl")
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    model = backbone.build_model(config, tokenizer)
+    batches = backbone.batches_from(conversations, tokenizer, config)(0)
+    reports = list(fit(Run({"llm": model}, config.optim), batches, lambda batch: backbone.text_loss(model, batch)))
+    assert reports[0].loss > 4
+    assert reports[-1].parts["answer_loss"] < 0.5
+    accuracy = backbone.answer_accuracy(model.eval(), tokenizer, conversations[:6])
+    assert accuracy["accuracy"] == 1.0
+
+
+def test_tokenizer_survives_the_folder(tmp_path: Path) -> None:
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER] * 3), 300)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    loaded = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    for text in (QUESTION, "it isn't 1234 plus 5", "<|im_start|>user\ncafé  x<|im_end|>\n"):
+        ids = tokenizer.encode(text)
+        assert loaded.encode(text) == ids
+        assert loaded.decode(ids) == text
+    assert len(tokenizer.encode("1234")) == 4
+
+
+def test_bad_data(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    with pytest.raises(DataError, match="write the text data first"):
+        backbone.read_conversations(path)
+    path.write_text("\n")
+    with pytest.raises(DataError, match="holds no conversation"):
+        backbone.read_conversations(path)
+    for line in ("{", "{}", '{"turns": [{"role": "assistant", "text": "x"}]}', '{"turns": []}'):
+        path.write_text(line)
+        with pytest.raises(DataError, match=r"train\.jsonl:1: expected"):
+            backbone.read_conversations(path)
+
+
+def test_mini_configuration_is_valid() -> None:
+    config = load_toml(Path(__file__).parents[2] / "configs" / "mini" / "backbone.toml", BackboneConfig)
+    assert (config.stage, config.vocab_size, config.hidden_size, config.layers) == ("backbone", 2048, 256, 4)
