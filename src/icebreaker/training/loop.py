@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from icebreaker.errors import TrainingError
 
-__all__ = ["OptimConfig", "Run", "StepReport", "fit", "learning_rate", "train"]
+__all__ = ["OptimConfig", "Run", "Stateful", "StepReport", "fit", "learning_rate", "train"]
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
@@ -63,13 +63,30 @@ class StepReport:
     grad_norm: float
     lr: float
     parts: Mapping[str, float]
+    total: int  # steps of the whole run
+
+
+class Stateful(Protocol):
+    """A module or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it is."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Become what ``state_dict`` gave."""
 
 
 class Run:
-    """What changes while training: named trainable modules, their optimizer, the step."""
+    """What changes while training: named trainable modules, their optimizer, the step.
 
-    def __init__(self, modules: Mapping[str, nn.Module], config: OptimConfig) -> None:
+    ``also`` names what a stage keeps and steps by itself (a discriminator and its optimizer): saved and restored only.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, nn.Module], config: OptimConfig, also: Mapping[str, Stateful] | None = None
+    ) -> None:
         self.modules = dict(modules)
+        self.also = dict(also or {})
         self.config = config
         self.step = 0
         self.parameters = [p for m in self.modules.values() for p in m.parameters() if p.requires_grad]
@@ -89,6 +106,7 @@ class Run:
             "modules": {name: _trainable_state(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "also": {name: part.state_dict() for name, part in self.also.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -96,6 +114,8 @@ class Run:
         for name, module in self.modules.items():
             _load_trainable(module, state["modules"][name], name)
         self.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self.also.items():
+            part.load_state_dict(state["also"][name])
         torch.set_rng_state(state["random"])
         self.step = int(state["step"])
 
@@ -152,7 +172,7 @@ def fit(
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
-        yield StepReport(run.step, total, float(grad_norm), rate, parts)
+        yield StepReport(run.step, total, float(grad_norm), rate, parts, config.steps)
 
 
 def train(

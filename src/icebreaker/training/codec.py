@@ -1,0 +1,260 @@
+"""Stage: the speech codec of one voice (arXiv:2411.00774, output side, stage 1).
+
+Two phases in one run. First encoder, codebook and generator learn together; the codebook joins after a while, started
+from clusters of the latents. Then encoder and codebook are frozen, the codes of all answers are written (the codec LM
+can start on them), and the generator alone goes on against discriminators. Our recipe: the paper gives none.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from icebreaker.config import to_mapping
+from icebreaker.data.manifest import read_manifest
+from icebreaker.models.codec import Codec, CodecConfig, nearest
+from icebreaker.models.codec_layers import add_weight_norm, fold_weight_norm
+from icebreaker.training.codebook import CodebookAverages
+from icebreaker.training.codec_batches import CodecBatch, SegmentSource, read_recordings
+from icebreaker.training.codec_losses import SpectralLoss, discriminator_loss, feature_matching, generator_loss
+from icebreaker.training.discriminators import Discriminators
+from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
+from icebreaker.training.stage_files import save_stage
+
+__all__ = ["AdversaryConfig", "CodecStage", "CodecTrainingConfig", "run", "write_codes"]
+
+EDGE = 1  # codes beyond the judged segment that are synthesised too, so that its ends sound as within speech
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversaryConfig:
+    """The judges, their learning rate and what their opinion weighs."""
+
+    periods: tuple[int, ...] = (2, 3, 5, 7)
+    windows: tuple[int, ...] = (512, 1024)
+    channels: int = 12
+    lr: float = 4e-4
+    weight: float = 1.0
+    feature_weight: float = 2.0
+    warmup: int = 100  # steps in which the judges learn alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecTrainingConfig:
+    """What trains and on what; ``data`` is the manifest of the answers."""
+
+    optim: OptimConfig
+    model: CodecConfig
+    data: Path
+    output: Path
+    freeze_at: int  # step from which encoder and codebook stay as they are
+    stage: str = "codec"
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    rows: int = 6
+    segment_codes: int = 20
+    margin_codes: int = 8  # around a segment, seen by the layers at code rate
+    quantise_from: int = 400
+    cluster_batches: int = 60
+    mel_weight: float = 1.0
+    magnitude_weight: float = 0.5
+    commitment_weight: float = 0.25
+    evaluate_every: int = 500
+    evaluate_recordings: int = 16
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model.codebooks != 1 or self.model.voice_codes:
+            raise ValueError("this stage trains one codebook and one voice: code_groups 1, residual_layers 1, no voice")
+        if not 0 <= self.quantise_from < self.freeze_at <= self.optim.steps or self.optim.accumulate != 1:
+            raise ValueError("expected 0 <= quantise_from < freeze_at <= steps, and accumulate 1")
+        if self.margin_codes <= EDGE:
+            raise ValueError(f"margin_codes must be over {EDGE}")
+
+
+class CodecStage:
+    """Everything of a run: models, judges, losses, and where the run stands."""
+
+    def __init__(self, config: CodecTrainingConfig) -> None:
+        self.config = config
+        torch.manual_seed(config.optim.seed)
+        self.codec = Codec(config.model)
+        add_weight_norm(self.codec)
+        self.book = self.codec.quantizer.books[0].weight
+        self.averages = CodebookAverages(self.book.data)
+        judges = config.adversary
+        self.judges = Discriminators(judges.periods, judges.windows, judges.channels)
+        self.judges_optimizer = torch.optim.AdamW(self.judges.parameters(), lr=judges.lr, betas=(0.8, 0.99))
+        self.spectral = SpectralLoss(config.model.sample_rate)
+        self.run = Run(
+            {"codec": self.codec}, config.optim,
+            also={"averages": self.averages, "judges": self.judges, "judges_optimizer": self.judges_optimizer},
+        )  # fmt: skip
+        self.source = SegmentSource(config.data, "train", config.model.sample_rate)
+        self.on_freeze: Callable[[], None] = lambda: None
+        self.seen_frozen = False
+
+    def batches(self, first: int) -> Iterator[CodecBatch]:
+        """Training batches from number ``first`` on."""
+        hop = self.config.model.hop_length
+        return self.source.batches(
+            first, seed=self.config.optim.seed, rows=self.config.rows,
+            samples=self.config.segment_codes * hop, margin=self.config.margin_codes * hop,
+        )  # fmt: skip
+
+    def loss(self, batch: CodecBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The generator's (and encoder's) loss on one batch; the codebook and the judges take their own steps here."""
+        config, step = self.config, self.run.step
+        if step >= config.freeze_at and not self.seen_frozen:
+            self.on_freeze()
+            self.seen_frozen = True
+        latents, commitment, parts = self.latents(batch.waveform)
+        made, real = self.synthesise(latents), self.judged(batch.waveform)
+        mel, magnitude = self.spectral(made, real)
+        loss = config.mel_weight * mel + config.magnitude_weight * magnitude + config.commitment_weight * commitment
+        parts |= {"mel": mel, "magnitude": magnitude, "commitment": commitment}
+        if step >= config.freeze_at:
+            adversarial, opinions = self.adversarial(made, real)
+            loss, parts = loss + adversarial, parts | opinions
+        return loss, parts
+
+    def latents(self, waveform: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Quantised latents [B, D, T] (raw ones in the first steps), the commitment loss, figures for the log."""
+        step = self.run.step
+        zero = waveform.new_zeros(())
+        with torch.set_grad_enabled(step < self.config.freeze_at):
+            latents, _ = self.codec.encoder(waveform)
+        if step < self.config.quantise_from:
+            return latents, 1e-2 * latents.square().mean(), {}
+        if not self.averages.ready:
+            self.start_codebook()
+        flat = latents.mT.reshape(-1, latents.shape[1])  # [B T, D]
+        codes = nearest(flat, self.book).detach()
+        quantised = F.embedding(codes, self.book.detach()).view_as(latents.mT).mT
+        if step >= self.config.freeze_at:
+            return quantised, zero, {}
+        commitment = F.mse_loss(latents, quantised)
+        reborn = self.averages.follow(self.book.data, flat.detach(), codes)
+        figures = {"reborn": zero + reborn, "perplexity": perplexity(self.averages.counts)}
+        return latents + (quantised - latents).detach(), commitment, figures
+
+    @torch.no_grad()
+    def start_codebook(self) -> None:
+        """Cluster the latents of the first batches."""
+        batches, found = self.batches(0), []
+        for _ in range(self.config.cluster_batches):
+            latents, _ = self.codec.encoder(next(batches).waveform)
+            found.append(latents.mT.reshape(-1, latents.shape[1]))
+        self.averages.start(self.book.data, torch.cat(found))
+
+    def synthesise(self, latents: Tensor) -> Tensor:
+        """The judged segment's waveform [B, S]."""
+        cut, hop = self.config.margin_codes - EDGE, self.config.model.hop_length
+        frames = self.codec.generator.frames(latents)[..., cut : latents.shape[-1] - cut]
+        waveform: Tensor = self.codec.generator.upsample(frames, None)
+        return waveform[:, EDGE * hop : waveform.shape[1] - EDGE * hop]
+
+    def judged(self, waveform: Tensor) -> Tensor:
+        """The part of a batch's waveform that losses look at."""
+        margin = self.config.margin_codes * self.config.model.hop_length
+        return waveform[:, margin : waveform.shape[1] - margin]
+
+    def adversarial(self, made: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Step the judges, then ask what they think of ``made``."""
+        judges = self.config.adversary
+        self.judges.requires_grad_(True)
+        real_scores, _ = self.judges(real)
+        made_scores, _ = self.judges(made.detach())
+        loss = discriminator_loss(real_scores, made_scores)
+        for settings in self.judges_optimizer.param_groups:
+            settings["lr"] = judges.lr * learning_rate(self.run.step, self.config.optim) / self.config.optim.lr
+        self.judges_optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.judges_optimizer.step()
+        if self.run.step < self.config.freeze_at + judges.warmup:
+            return loss.new_zeros(()), {"judges": loss.detach()}
+        self.judges.requires_grad_(False)
+        with torch.no_grad():
+            _, real_features = self.judges(real)
+        scores, features = self.judges(made)
+        fooled, matching = generator_loss(scores), feature_matching(real_features, features)
+        opinions = {"judges": loss.detach(), "fooled": fooled, "matching": matching}
+        return judges.weight * fooled + judges.feature_weight * matching, opinions
+
+    @torch.no_grad()
+    def evaluate(self, recordings: list[Tensor]) -> dict[str, float]:
+        """Distances of whole held-out recordings [1, S] through the codes and back, and how the codes are used."""
+        hop = self.config.model.hop_length
+        mels, magnitudes, used = [], [], list[Tensor]()
+        for real in recordings:
+            latents, _ = self.codec.encoder(real)
+            if self.averages.ready:
+                codes = self.codec.quantizer.quantise(latents)
+                latents = self.codec.quantizer.embed(codes)
+                used.append(codes.flatten())
+            made = self.codec.generator(latents, None)
+            mel, magnitude = self.spectral(made, real[:, : made.shape[1] // hop * hop])
+            mels.append(float(mel))
+            magnitudes.append(float(magnitude))
+        figures = {"mel": float(np.mean(mels)), "magnitude": float(np.mean(magnitudes))}
+        if used:
+            counts = torch.bincount(torch.cat(used), minlength=self.config.model.codes).float()
+            figures |= {"perplexity": float(perplexity(counts)), "codes_used": float((counts > 0).sum())}
+        return figures
+
+    def save(self) -> None:
+        """Write the codec with plain weights, as it stands."""
+        plain = Codec(self.config.model)
+        add_weight_norm(plain)
+        plain.load_state_dict(self.codec.state_dict())
+        fold_weight_norm(plain)
+        save_stage(self.config.output, {"codec": plain}, to_mapping(self.config))
+
+
+def perplexity(counts: Tensor) -> Tensor:
+    """Effective number of codes, from how often each was chosen [N]."""
+    share = counts / counts.sum()
+    return torch.exp(torch.special.entr(share).sum())
+
+
+@torch.no_grad()
+def write_codes(codec: Codec, manifest: Path, path: Path) -> None:
+    """Write the codes of every recording of ``manifest``, one {"id", "codes"} a line; whole or not at all."""
+    items = read_manifest(manifest)
+    aside = path.with_suffix(".partial")
+    with aside.open("w") as file:
+        for item, waveform in zip(items, read_recordings(items, codec.config.sample_rate), strict=True):
+            codes, _ = codec.encode(torch.from_numpy(waveform)[None])
+            file.write(json.dumps({"id": item.id, "codes": codes[0].tolist()}) + "\n")
+    os.replace(aside, path)
+
+
+def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
+    """Train; leave ``codes.jsonl``, ``model.safetensors`` (``codec.*``) and ``config.json`` in ``config.output``."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    stage = CodecStage(config)
+    items = read_manifest(config.data, "valid")[: config.evaluate_recordings]
+    held_out = [torch.from_numpy(each)[None] for each in read_recordings(items, config.model.sample_rate)]
+    hop = config.model.hop_length
+    held_out = [each[:, : each.shape[1] // hop * hop] for each in held_out]
+
+    def freeze() -> None:
+        codes = config.output / "codes.jsonl"
+        if not codes.exists():
+            stage.save()
+            write_codes(stage.codec, config.data, codes)
+
+    stage.on_freeze = freeze
+    train(
+        stage.run, stage.batches, stage.loss, config.output,
+        evaluate=lambda: stage.evaluate(held_out), evaluate_every=config.evaluate_every, progress=progress,
+    )  # fmt: skip
+    freeze()
+    stage.save()
