@@ -5,7 +5,7 @@ Knows nothing of the command line. The parts of the latency follow the paper's f
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES, SAMPLE_RATE
 from icebreaker.audio.pcm import stream_audio
-from icebreaker.checkpoints.load import load_parts
+from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
 from icebreaker.duplex import Committed, DuplexConfig, ReplyFinished, SpeechStarted, Turn
 from icebreaker.errors import AudioError
@@ -84,7 +84,10 @@ def load_dialogue(
     Raises:
         CheckpointError: it is missing, damaged, or does not fit the LLM.
     """
-    return Dialogue(load_parts(model, llm, device=device, dtype=getattr(torch, dtype), system=system))
+    parts = load_parts(model, llm, device=device, dtype=getattr(torch, dtype))
+    if system is not None:
+        parts = replace(parts, chat=parts.chat.with_system(parts.llm.tokenizer, system))
+    return Dialogue(parts)
 
 
 def answer_file(

@@ -74,18 +74,23 @@ class Dialogue:
         return Dialogue(replace(self.parts, settings=replace(self.settings, duplex=duplex)))
 
     @torch.inference_mode()
-    def initial_state(self, seeds: Sequence[int], capacity: int, system: str | None = None) -> DialogueState:
+    def initial_state(
+        self, seeds: Sequence[int], capacity: int, before_ids: Sequence[int] | None = None
+    ) -> DialogueState:
         """New conversations, one for each seed.
 
         Args:
             seeds: of each row's random draws.
             capacity: LLM positions that a conversation may take, 12.5 a second of listening and one a token.
-            system: the system prompt instead of the configured one.
+            before_ids: what opens the conversations instead of the configured system prompt.
         """
         parts, batch = self.parts, len(seeds)
-        opening = self._embed(parts.chat.system_ids(self.settings.system if system is None else system))
+        opening = self._embed(parts.chat.before_ids if before_ids is None else before_ids)
         device = opening.device
-        rows = tuple(Row(generator=torch.Generator(device).manual_seed(seed), pending=opening) for seed in seeds)
+        rows = tuple(
+            Row(generator=torch.Generator(device).manual_seed(seed), pending=opening if len(opening) else None)
+            for seed in seeds
+        )
         return DialogueState(
             fbank=parts.fbank.initial_state(batch),
             encoder=parts.encoder.initial_state(batch),
@@ -228,7 +233,7 @@ class Dialogue:
         while len(ids) < max_tokens:
             last, cache = self._feed({0: inputs}, cache)
             token = int(parts.llm.logits(last[0]).argmax())
-            if token in parts.chat.end_ids:
+            if token in parts.llm.eos_ids:
                 break
             ids.append(token)
             inputs = self._embed([token])
@@ -249,7 +254,7 @@ class Dialogue:
             kept = saved._replace(length=saved.length.clamp(max=start))
             state = state._replace(branch=branch.with_row(index, kept))
         encoder, adapter = parts.encoder.initial_state(1), parts.adapter.initial_state(1)
-        opening = [self._embed([*carry, *parts.chat.user_prefix_ids]), parts.prompts.prompt_embeddings.weight]
+        opening = [self._user_prefix(row, carry), parts.prompts.prompt_embeddings.weight]
         history, chunks = row.history, self.settings.preroll_chunks
         embeddings: tuple[Tensor, ...] = ()
         if history is not None and (count := min(chunks, len(history) // CHUNK_FRAMES)):
@@ -280,7 +285,7 @@ class Dialogue:
         suffix = self._embed(parts.chat.suffix_ids)
         pieces = [suffix]
         if utterance is not None and row.turn is Turn.OVERLAP:
-            prefix = self._embed([*row.carry, *parts.chat.user_prefix_ids])
+            prefix = self._user_prefix(row, row.carry)
             pieces = [prefix, parts.prompts.prompt_embeddings.weight, *utterance.embeddings, suffix]
         elif utterance is not None and utterance.pending is not None:
             pieces = [utterance.pending, suffix]
@@ -289,7 +294,7 @@ class Dialogue:
         pending = torch.cat(pieces)
         base = int(state.context.length[index]) + len(pending)
         reply = Reply(base, self.speaker.segmenter.initial_state())
-        return _with_row(state, index, utterance=None, pending=pending, reply=reply, carry=())
+        return _with_row(state, index, utterance=None, pending=pending, reply=reply, carry=(), answered=True)
 
     def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
         """Stop the reply and take back what was not heard."""
@@ -332,8 +337,8 @@ class Dialogue:
             return state
         history = torch.tensor([reply.tokens], dtype=torch.long, device=hidden.device)
         logits = parts.llm.logits(hidden)[None]
-        token = int(sample(logits, self.settings.text, row.generator, history)[0])
-        if token in parts.chat.end_ids:
+        token = int(sample(logits, self.settings.text, history, row.generator)[0])
+        if token in parts.llm.eos_ids:
             rest = self.speaker.segmenter.finish(reply.text, reply.segmenter)
             reply = replace(reply, text_done=True, queue=(*reply.queue, *rest))
             return _with_row(state, index, reply=reply)
@@ -350,8 +355,13 @@ class Dialogue:
 
     # The LLM.
 
+    def _user_prefix(self, row: Row, carry: Sequence[int]) -> Tensor:
+        return self._embed([*carry, *self.parts.chat.prefix_ids(first=not row.answered)])
+
     def _embed(self, ids: Sequence[int]) -> Tensor:
         device = self.parts.turn_head.linear.weight.device
+        if not ids:
+            return torch.zeros(0, self.parts.llm.width, device=device)
         return self.parts.llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]
 
     def _feed(self, inputs: Mapping[int, Tensor], cache: KVCache) -> tuple[dict[int, Tensor], KVCache]:

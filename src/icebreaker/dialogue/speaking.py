@@ -137,7 +137,7 @@ class Speaker:
         config = self.parts.codec_lm.config
         history = (config.sos, *now.history)  # the official penalty counts sos too
         past = torch.tensor([history], dtype=torch.long, device=logits.device)
-        code = int(sample(logits, self.settings.speech, row.generator, past)[0])
+        code = int(sample(logits, self.settings.speech, past, row.generator)[0])
         if code == config.eos:
             return replace(now, ended=True), []
         if code >= config.codes:

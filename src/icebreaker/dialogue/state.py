@@ -101,6 +101,7 @@ class Row:
         turn: who is speaking.
         generator: all its draws come from here, so it never depends on its neighbours.
         pending: LLM inputs [L, D] of the conversation that are not fed yet (system prompt, suffix, newest token).
+        answered: whether the conversation holds an answer, so that the next user prefix has to close it.
         carry: tokens of the last reply that were heard and are not in the cache.
         utterance: what the user is saying.
         reply: what the assistant is saying, or has said and may still be playing.
@@ -110,6 +111,7 @@ class Row:
     turn: Turn = Turn.LISTENING
     generator: torch.Generator = field(default_factory=torch.Generator)
     pending: Tensor | None = None
+    answered: bool = False
     carry: tuple[int, ...] = ()
     utterance: Utterance | None = None
     reply: Reply | None = None

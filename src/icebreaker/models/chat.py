@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from jinja2 import TemplateError
 
@@ -27,10 +27,16 @@ class ChatPrompt:
     user_prefix_ids: tuple[int, ...]  # before the speech of every turn
     suffix_ids: tuple[int, ...]  # after the speech: the user's turn ends, the assistant's begins
     end_ids: tuple[int, ...]  # between an answer and the next ``user_prefix_ids``
+    rule: Literal["template", "official"] = "template"  # how it was cut
 
     def prefix_ids(self, first: bool) -> tuple[int, ...]:
         """What comes right before the speech of a session's first turn, or of a later one."""
         return self.user_prefix_ids if first else self.end_ids + self.user_prefix_ids
+
+    def with_system(self, tokenizer: Any, system: str) -> Self:
+        """The same cut of the template, with another system prompt."""
+        make = type(self).official if self.rule == "official" else type(self).from_tokenizer
+        return make(tokenizer, system)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, system: str | None = DEFAULT_SYSTEM) -> Self:
@@ -81,6 +87,7 @@ class ChatPrompt:
             user_prefix_ids=(known["<|im_end|>"], *encode("\n<|im_start|>user\n")),
             suffix_ids=encode("<|im_end|>\n<|im_start|>assistant\n"),
             end_ids=(),
+            rule="official",
         )
 
 
