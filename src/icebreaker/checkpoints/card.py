@@ -1,0 +1,115 @@
+"""The model card of a bundle, written from what the stages recorded. Measures nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from icebreaker.checkpoints.bundle import BundleConfig
+from icebreaker.checkpoints.modules import PARTS
+
+__all__ = ["StageRecord", "model_card"]
+
+TRAINED = {
+    "backbone": "the text LLM; frozen from here on",
+    "encoder_ctc": "speech encoder, by CTC over characters",
+    "alignment": "encoder and adapter, through the frozen LLM",
+    "spoken_qa": "prompt embeddings and turn head; all else frozen",
+    "codec": "codes to waveform and back",
+    "codec_lm": "text to codes",
+    "codec_lm_prefix": "prefix layers on the LLM's hidden states; all else frozen",
+}
+DATA = """\
+- Text: conversations written by our own generator (`icebreaker data text`) from facts that are common knowledge; \
+Apache-2.0, like the code.
+- Spoken questions: synthesised with espeak-ng (GPL-3.0 program, output free), flite and festival voices (free \
+licences), augmented with noise, room, gain, speed and band limits.
+- Spoken answers: festival `cmu_us_slt_arctic_hts` (CMU ARCTIC, free licence), slowed by 12 %.
+- Where a stage lists human recordings: speechocean762 (CC BY 4.0).
+- Splits are by question and by voice, fixed by hash; figures are on questions and voices no speech stage saw."""
+LIMITS = """\
+A demonstration of the method, not an assistant: it answers the narrow questions its text LLM was trained on, in \
+English, and makes things up elsewhere. One voice. Do not use it where a wrong answer matters."""
+
+
+class StageRecord(NamedTuple):
+    """A stage's name, its configuration, and the rows of its metrics.jsonl."""
+
+    name: str
+    config: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+
+def model_card(
+    title: str, stages: Sequence[StageRecord], config: BundleConfig, weights: Mapping[str, Tensor]
+) -> str:  # fmt: skip
+    """Markdown: parts, stages with seeds and hours, data and licences, measured figures, limits."""
+    sizes = {
+        part: sum(value.numel() for name, value in weights.items() if name.startswith(f"{part}.")) for part in PARTS
+    }
+    parts = "\n".join(f"| {part} | {count:,} |" for part, count in sizes.items())
+    rows = "\n".join(_stage_row(stage) for stage in stages)
+    figures = "\n".join(line for stage in stages for line in _figures(stage))
+    return f"""# {title}
+
+A Freeze-Omni style speech-to-speech model (arXiv:2411.00774), trained end to end by Icebreaker's own recipes.
+The LLM (`{config.llm.name}`, width {config.llm.width}) is frozen: sha256 `{config.llm.sha256}`.
+
+## Parts
+
+| part | parameters |
+| --- | ---: |
+{parts}
+
+## Stages
+
+| stage | what trains | steps | seed | batch data | hours |
+| --- | --- | ---: | ---: | --- | ---: |
+{rows}
+
+Hours are wall-clock on one CPU thread of a shared machine.
+
+## Data and licences
+
+{DATA}
+
+## Measured
+
+Each stage's own last evaluation, on its validation split.
+
+| stage | figure | value |
+| --- | --- | ---: |
+{figures}
+
+## Limits
+
+{LIMITS}
+"""
+
+
+def _stage_row(stage: StageRecord) -> str:
+    optim = stage.config.get("optim", {})
+    steps = max((int(row.get("step", 0)) for row in stage.metrics), default=optim.get("steps", 0))
+    hours = _seconds(stage.metrics) / 3600
+    data = stage.config.get("data", "")
+    where = data if isinstance(data, str) else ", ".join(str(v) for v in data.values() if isinstance(v, str))
+    cells = (stage.name, TRAINED.get(stage.name, ""), steps, optim.get("seed", ""), where, f"{hours:.2f}")
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _seconds(metrics: Sequence[Mapping[str, Any]]) -> float:
+    """Wall-clock of all runs: the clock starts anew when a run is resumed."""
+    total, newest = 0.0, 0.0
+    for seconds in (float(row["seconds"]) for row in metrics if "seconds" in row):
+        if seconds < newest:
+            total += newest
+        newest = seconds
+    return total + newest
+
+
+def _figures(stage: StageRecord) -> list[str]:
+    evaluations = [row["evaluation"] for row in stage.metrics if "evaluation" in row]
+    final = stage.config.get("evaluation") or (evaluations[-1] if evaluations else {})
+    return [
+        f"| {stage.name} | {name} | {value:.4g} |" for name, value in final.items() if isinstance(value, int | float)
+    ]

@@ -1,0 +1,73 @@
+"""Bundles out of other things: official checkpoints, or the outputs of training. Trains and runs nothing."""
+
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from icebreaker.checkpoints.assemble import assemble, is_runs
+from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
+from icebreaker.checkpoints.freeze_omni import is_official, read_official
+from icebreaker.errors import CheckpointError
+from icebreaker.models.llm_folder import folder_sha256
+
+__all__ = ["convert"]
+
+OFFICIAL_CARD = """# Freeze-Omni, converted
+
+Weights of the official Freeze-Omni release (arXiv:2411.00774; github.com/VITA-MLLM/Freeze-Omni), in Icebreaker's bundle
+format. They are not ours: the repository's licence allows academic, research and education use only, the model card
+on the Hugging Face hub says Apache-2.0 with an acceptable-use policy; the two disagree, so check before any other use.
+
+Figures: see the release. Nothing was measured at conversion.
+"""
+
+
+def convert(
+    model: Path, out: Path, *, llm: Path | None = None, half: bool = False, embed_llm: bool = False
+) -> None:  # fmt: skip
+    """Write the bundle ``out``.
+
+    Args:
+        model: the official checkpoints folder, or a folder of training runs such as ``runs/mini``.
+        out: bundle folder to write.
+        llm: Hugging Face folder of the frozen LLM; training runs may have their own.
+        half: store weights in float16.
+        embed_llm: copy the LLM into the bundle.
+
+    Raises:
+        CheckpointError: ``model`` is neither, is incomplete, or does not fit the LLM.
+    """
+    storage = "float16" if half else "float32"
+    if is_runs(model):
+        assemble(model, out, llm=llm, storage=storage, embed_llm=embed_llm)  # type: ignore[arg-type]
+    elif is_official(model):
+        if llm is None:
+            raise CheckpointError(
+                f"{model}: its LLM's hash goes into the bundle; give the Hugging Face folder with --llm"
+            )
+        official = read_official(model)
+        reference = LLMReference(
+            sha256=folder_sha256(llm),
+            width=_width(llm),
+            name=llm.name,
+            path="llm" if embed_llm else None,
+        )
+        if reference.width != official.model.adapter.llm_dim:
+            raise CheckpointError(
+                f"{llm} has width {reference.width}, {model} was trained with an LLM of width "
+                f"{official.model.adapter.llm_dim}; give that one"
+            )
+        config = BundleConfig(model=official.model, llm=reference, settings=official.settings)
+        write_bundle(out, config, official.weights, OFFICIAL_CARD, storage=storage, llm_folder=llm)  # type: ignore[arg-type]
+    else:
+        raise CheckpointError(
+            f"{model}: expected the official checkpoints (audiollm/, decoder/, codec/) or training runs (alignment/, "
+            "spoken_qa/, codec/, codec_lm/ ...)"
+        )
+
+
+def _width(llm: Path) -> int:
+    try:
+        return int(AutoConfig.from_pretrained(llm, local_files_only=True).get_text_config().hidden_size)
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{llm}: not the folder of a Hugging Face causal LM: {error}") from error
