@@ -19,10 +19,6 @@ def spoken(text: str, rng: np.random.Generator) -> np.ndarray:
     return (0.3 * waveform + rng.normal(0, 1e-3, len(waveform))).astype(np.float32)
 
 
-def halve(waveform: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    return waveform * 0.5, 1.0
-
-
 def write_questions(folder: Path, *, repeats: int = 2) -> tuple[str, str]:
     """A manifest of answered questions with stored features; returns both paths."""
     rng, items = np.random.default_rng(0), []
@@ -39,5 +35,5 @@ def write_questions(folder: Path, *, repeats: int = 2) -> tuple[str, str]:
         )
     manifest, features = folder / "manifest.jsonl", folder / "features"
     write_manifest(manifest, items)
-    build_features(manifest, features, copies=1, augment=halve, seed=0)
+    build_features(manifest, features)
     return str(manifest), str(features)

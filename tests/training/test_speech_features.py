@@ -5,57 +5,80 @@ import pytest
 import torch
 from speech import write_questions
 
-from icebreaker.audio.fbank import fbank
+from icebreaker.audio.fbank import Fbank, fbank
 from icebreaker.errors import DataError
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
 from icebreaker.training.error_rate import edit_distance, error_rates
+from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_features import (
     LEAD_FRAMES,
     TAIL_FRAMES,
     FeatureStore,
+    build_features,
     channel_statistics,
     features_of,
-    merge_features,
 )
 
 
 def test_framing_is_the_streaming_one() -> None:
     waveform = np.random.default_rng(0).normal(0, 0.1, 3200).astype(np.float32)
     padded = torch.from_numpy(np.concatenate([np.zeros(240, np.float32), waveform]))
-    assert features_of(waveform).shape == (20, 80)
-    torch.testing.assert_close(features_of(waveform), fbank(padded[None])[0])
+    assert features_of(waveform, Fbank()).shape == (20, 80)
+    torch.testing.assert_close(features_of(waveform, Fbank()), fbank(padded[None])[0])
 
 
-def test_stored_copies_have_silence_around_the_speech(tmp_path: Path) -> None:
+def test_stored_recordings_have_silence_around_the_speech(tmp_path: Path) -> None:
     manifest, folder = map(Path, write_questions(tmp_path))
     store = FeatureStore(manifest, folder)
-    assert len(store.select(["valid"])) == 4  # one clean copy each
-    assert len(store.select(["train"])) == 2 * len(store.select(["train"], clean_only=True))
-    clean, quiet = store.select(["train"])[:2]
-    assert (clean.copy, quiet.copy) == (0, 1)
-    assert clean.speech_start == LEAD_FRAMES
-    assert clean.frames - clean.speech_end in (TAIL_FRAMES - 1, TAIL_FRAMES)
-    loud = store.fbank(clean, clean.speech_start, clean.speech_end).max(axis=1).mean()
-    silent = store.fbank(clean, 0, clean.speech_start - 2).max(axis=1).mean()
+    assert len(store.select(["valid"])) == 4
+    assert len(store.select(["train", "valid"])) == len(store.items) == 16
+    row = store.select(["train"])[0]
+    assert row.speech_start == LEAD_FRAMES
+    assert row.frames - row.speech_end in (TAIL_FRAMES, TAIL_FRAMES - 1)
+    loud = store.fbank(row, row.speech_start, row.speech_end).max(axis=1).mean()
+    silent = store.fbank(row, 0, row.speech_start - 2).max(axis=1).mean()
     assert loud > silent + 5
-    halved = store.fbank(quiet, quiet.speech_start, quiet.speech_start + 8).max(axis=1)
-    whole = store.fbank(clean, clean.speech_start, clean.speech_start + 8).max(axis=1)
-    np.testing.assert_allclose(whole - halved, 2 * np.log(2), atol=0.05)  # half the amplitude, a quarter of the energy
 
 
-def test_merged_parts_read_as_one(tmp_path: Path) -> None:
+def test_a_stopped_build_goes_on(tmp_path: Path) -> None:
     manifest, folder = map(Path, write_questions(tmp_path))
-    merge_features([folder, folder], tmp_path / "merged")
-    store, merged = FeatureStore(manifest, folder), FeatureStore(manifest, tmp_path / "merged")
-    count = len(store.rows)
-    assert len(merged.rows) == 2 * count
-    np.testing.assert_array_equal(merged.fbank(merged.rows[count + 3], 0, 9), store.fbank(store.rows[3], 0, 9))
+    whole = (folder / "frames.f16").read_bytes(), (folder / "rows.jsonl").read_text()
+    lines = whole[1].splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(lines[:5]))
+    (folder / "frames.f16").write_bytes(whole[0][:-7000])
+    assert build_features(manifest, folder) == len(lines)
+    assert ((folder / "frames.f16").read_bytes(), (folder / "rows.jsonl").read_text()) == whole
 
 
 def test_missing_features_name_the_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no stored features"):
         FeatureStore(tmp_path / "manifest.jsonl", tmp_path)
+
+
+def test_augment_changes_only_what_it_is_told() -> None:
+    log_mel, rng = np.random.default_rng(1).normal(8, 2, (100, 80)).astype(np.float32), np.random.default_rng(0)
+    same, stretch = augment(log_mel, FeatureAugmentConfig(), rng)
+    assert stretch == 1
+    np.testing.assert_array_equal(same, log_mel)
+    louder, _ = augment(log_mel, FeatureAugmentConfig(gain=1.0, gain_db=(6.0, 6.0)), rng)
+    np.testing.assert_allclose(louder - log_mel, 0.6 * np.log(10), atol=1e-5)
+    longer, stretch = augment(log_mel, FeatureAugmentConfig(speed=1.0), rng)
+    assert len(longer) == round(100 * stretch) != 100
+    narrow, _ = augment(log_mel, FeatureAugmentConfig(band=1.0), rng)
+    np.testing.assert_array_equal(narrow[:, 12:52], log_mel[:, 12:52])
+    assert (narrow[:, 76:] < log_mel[:, 76:] - 5).all()
+    noisy, _ = augment(log_mel, FeatureAugmentConfig(noise=1.0, snr_db=(0.0, 0.0)), rng)
+    assert (noisy >= log_mel).all()
+    assert noisy.mean() > log_mel.mean() + 0.2
+
+
+def test_reverberation_decays_by_60_db_in_the_named_time() -> None:
+    click = np.full((40, 80), -15.0, np.float32)
+    click[5] = 10.0
+    wet = reverberant(click, 20.0, 0.0)
+    np.testing.assert_allclose(wet[:6], click[:6], atol=1.0)
+    np.testing.assert_allclose(wet[15, 0] - wet[25, 0], np.log(1e6) / 2, atol=1e-2)
 
 
 def test_channel_statistics_normalise() -> None:

@@ -4,7 +4,7 @@ Rows of one batch are neighbours in length, so little is padding; human recordin
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from icebreaker.data.manifest import Item
 from icebreaker.errors import DataError
+from icebreaker.training.feature_augment import FeatureAugmentConfig, augment
 from icebreaker.training.speech_features import FeatureStore, Row
 
 __all__ = ["SpeechBatch", "SpeechConfig", "SpeechSource"]
@@ -33,6 +34,7 @@ class SpeechConfig:
     frame_multiple: int = 4  # lengths are a multiple of this
     max_frames: int = 1200  # longer recordings stay out
     seed: int = 0
+    augment: FeatureAugmentConfig = field(default_factory=FeatureAugmentConfig)  # of training batches
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class SpeechSource:
             pool += [(index, row) for row in rows]
         if not pool:
             raise DataError(f"{config.questions}: no training recording of at most {config.max_frames} frames")
-        self.pool = sorted(pool, key=lambda entry: (_spoken(entry[1]), entry[1].item, entry[1].copy))
+        self.pool = sorted(pool, key=lambda entry: (_spoken(entry[1]), entry[1].item))
         human = np.array([index for index, _ in self.pool], dtype=np.float64)
         share = config.human_weight if human.any() else 0.0
         self.weights = np.where(human > 0, share / max(1.0, human.sum()), (1 - share) / max(1.0, (1 - human).sum()))
@@ -90,34 +92,42 @@ class SpeechSource:
         weights = self.weights[window] / self.weights[window].sum()
         size = min(size, len(window))
         chosen = rng.choice(window, size, replace=False, p=weights)
-        return self._collate([self.pool[i] for i in chosen], rng, (config.seed, index))
+        return self._collate([self.pool[i] for i in chosen], rng, (config.seed, index), config.augment)
 
     def evaluation(self, splits: tuple[str, ...], limit: int, *, store: int = 0, size: int = 32) -> list[SpeechBatch]:
-        """Fixed batches of clean copies of these splits, spread evenly over the manifest, cut the same every time."""
-        rows = [r for r in self.stores[store].select(splits, clean_only=True) if _spoken(r) <= self.config.max_frames]
+        """Fixed unchanged batches of these splits, spread evenly over the manifest, cut the same every time."""
+        rows = [r for r in self.stores[store].select(splits) if _spoken(r) <= self.config.max_frames]
         rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
         rows = sorted(rows, key=_spoken)
         batches = []
         for first in range(0, len(rows), size):
             seed = (self.config.seed, 1 << 30, first)
             entries = [(store, row) for row in rows[first : first + size]]
-            batches.append(self._collate(entries, np.random.default_rng(seed), seed))
+            batches.append(self._collate(entries, np.random.default_rng(seed), seed, FeatureAugmentConfig()))
         return batches
 
-    def _collate(self, entries: list[tuple[int, Row]], rng: np.random.Generator, seed: tuple[int, ...]) -> SpeechBatch:
-        config, cuts, starts, ends, items = self.config, [], [], [], []
+    def _collate(
+        self,
+        entries: list[tuple[int, Row]],
+        rng: np.random.Generator,
+        seed: tuple[int, ...],
+        change: FeatureAugmentConfig,
+    ) -> SpeechBatch:
+        config, cuts, starts, ends, items = self.config, list[Tensor](), list[int](), list[int](), list[Item]()
         for index, row in entries:
-            first = max(0, row.speech_start - int(rng.integers(0, config.max_lead_frames + 1)))
-            last = min(row.frames, row.speech_end + int(rng.integers(0, config.max_tail_frames + 1)))
+            fbank, stretch = augment(self.stores[index].fbank(row), change, rng)
+            start, end = round(row.speech_start * stretch), min(round(row.speech_end * stretch), len(fbank))
+            first = max(0, start - int(rng.integers(0, config.max_lead_frames + 1)))
+            last = min(len(fbank), end + int(rng.integers(0, config.max_tail_frames + 1)))
             last += -(last - first) % config.frame_multiple
-            last -= config.frame_multiple if last > row.frames else 0
-            cuts.append(torch.from_numpy(self.stores[index].fbank(row, first, last)))
-            starts.append(row.speech_start - first)
-            ends.append(min(row.speech_end, last) - first)
+            last -= config.frame_multiple if last > len(fbank) else 0
+            cuts.append(torch.from_numpy(fbank[first:last]))
+            starts.append(start - first)
+            ends.append(min(end, last) - first)
             items.append(self.stores[index].items[row.item])
         lengths = torch.tensor([len(cut) for cut in cuts])
-        fbank = torch.nn.utils.rnn.pad_sequence(cuts, batch_first=True)
-        return SpeechBatch(fbank, lengths, starts, ends, items, seed)
+        fbanks = torch.nn.utils.rnn.pad_sequence(cuts, batch_first=True)
+        return SpeechBatch(fbanks, lengths, starts, ends, items, seed)
 
 
 def _spoken(row: Row) -> int:

@@ -1,39 +1,36 @@
 """Filter banks of a manifest, made once and read by memory map. Knows nothing of models or batches.
 
-Every recording is stored several times: copy 0 as it is, the others augmented. Each copy carries silence around the
-speech (a room's noise where the augmentation adds it), so that batches can cut a random amount of both: at run time
+Every recording is stored with silence around the speech, so that batches can cut a random amount of both: at run time
 the ears hear up to a second of lead-in before voice activity fires, and silence after a question.
 The framing is the streaming one: 240 zero samples in front, so 160 samples give exactly one frame.
 """
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from icebreaker.audio.fbank import HOP_LENGTH, SAMPLE_RATE, Fbank
+from icebreaker.audio.fbank import HOP_LENGTH, MEL_BINS, SAMPLE_RATE, Fbank
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.errors import DataError
 
-__all__ = ["LEAD_FRAMES", "MELS", "TAIL_FRAMES", "FeatureStore", "Row", "build_features", "features_of"]
+__all__ = ["LEAD_FRAMES", "TAIL_FRAMES", "FeatureStore", "Row", "build_features", "channel_statistics", "features_of"]
 
-MELS = 80
 LEAD_FRAMES = 64  # 0.64 s before the speech
 TAIL_FRAMES = 112  # 1.12 s after it: seven chunks of 160 ms
-Augment = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, float]]
+Frames = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One stored copy; ``begin`` and ``frames`` address the file, the speech lies in [speech_start, speech_end)."""
+    """One stored recording: its place in the file, and where in it the speech lies: [speech_start, speech_end)."""
 
     item: str
-    copy: int
     begin: int
     frames: int
     speech_start: int
@@ -44,79 +41,60 @@ class FeatureStore:
     """The stored features of one manifest: ``items`` by id, ``rows``, and their frames."""
 
     def __init__(self, manifest: Path, folder: Path) -> None:
-        try:
-            self.rows = [Row(**json.loads(line)) for line in (folder / "rows.jsonl").read_text().splitlines()]
-        except FileNotFoundError:
-            raise DataError(f"{folder}: no stored features; build them from {manifest} first") from None
+        if not (folder / "rows.jsonl").exists():
+            raise DataError(f"{folder}: no stored features; build them from {manifest} first")
         self.items: dict[str, Item] = {item.id: item for item in read_manifest(manifest)}
-        self.rows = [row for row in self.rows if row.item in self.items]
-        self.frames = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, MELS)
+        self.rows = [row for row in _rows(folder) if row.item in self.items]
+        self.frames = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, MEL_BINS)
 
-    def select(self, splits: Sequence[str], *, clean_only: bool = False) -> list[Row]:
+    def select(self, splits: Sequence[str]) -> list[Row]:
         """Rows of these splits."""
-        return [r for r in self.rows if self.items[r.item].split in splits and not (clean_only and r.copy)]
+        return [row for row in self.rows if self.items[row.item].split in splits]
 
-    def fbank(self, row: Row, first: int, last: int) -> np.ndarray:
-        """Float32 frames [first, last) of ``row``: [last - first, 80]."""
-        return self.frames[row.begin + first : row.begin + last].astype(np.float32)
+    def fbank(self, row: Row, first: int = 0, last: int | None = None) -> Frames:
+        """Float32 frames [first, last) of ``row``: [T, 80]; all of them by default."""
+        last = row.frames if last is None else last
+        return np.asarray(self.frames[row.begin + first : row.begin + last], dtype=np.float32)
 
 
-def features_of(waveform: np.ndarray) -> torch.Tensor:
+def features_of(waveform: NDArray[np.float32], extractor: Fbank) -> torch.Tensor:
     """Streaming-framed log-mels [S // 160, 80] of ``waveform`` [S]; S is a multiple of 160."""
-    extractor = Fbank()
     fbank, _ = extractor(torch.from_numpy(waveform)[None], extractor.initial_state(1))
     return fbank[0]
 
 
-def build_features(
-    manifest: Path, folder: Path, *, copies: int, augment: Augment, seed: int, part: int = 0, parts: int = 1
-) -> None:
-    """Write ``folder/frames.f16`` and ``rows.jsonl``: ``copies`` augmented copies of training items, one clean of all.
+def build_features(manifest: Path, folder: Path, *, seed: int = 0) -> int:
+    """Append what is missing of ``manifest`` to ``folder``: ``frames.f16`` (float16 log-mels) and ``rows.jsonl``.
 
-    Args:
-        manifest: what to read; audio paths are relative to it.
-        folder: where to write.
-        copies: augmented copies beside the clean one, for split "train" only.
-        augment: waveform [S] and generator to the augmented waveform and its factor of duration.
-        seed: the copies are a pure function of it and of the item's id.
-        part: which of ``parts`` equal shares of the manifest to do, for several processes.
-        parts: see ``part``.
+    Returns:
+        The number of recordings stored in all. Can be stopped and called again, also when the manifest has grown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    aside, begin = folder / "frames.f16.partial", 0
-    items = read_manifest(manifest)[part::parts]
-    with aside.open("wb") as frames_file, (folder / "rows.jsonl.partial").open("w") as rows_file:
-        for item in items:
-            waveform = load_audio(manifest.parent / item.audio, SAMPLE_RATE)
-            for copy in range(1 + (copies if item.split == "train" else 0)):
-                rng = np.random.default_rng([seed, copy, *item.id.encode()])
-                padded, start, end = _surround(waveform, rng, augment if copy else None)
-                fbank = features_of(padded).numpy().astype(np.float16)
-                row = Row(item.id, copy, begin, len(fbank), start, min(end, len(fbank)))
-                frames_file.write(fbank.tobytes())
-                rows_file.write(json.dumps(asdict(row)) + "\n")
-                begin += len(fbank)
-    os.replace(aside, folder / "frames.f16")
-    os.replace(folder / "rows.jsonl.partial", folder / "rows.jsonl")
+    done = _rows(folder)
+    begin = sum(row.frames for row in done)
+    known, extractor = {row.item for row in done}, Fbank()
+    missing = [item for item in read_manifest(manifest) if item.id not in known]
+    path = folder / "frames.f16"
+    path.touch()
+    with path.open("r+b") as frames_file, (folder / "rows.jsonl").open("a") as rows_file:
+        frames_file.truncate(2 * MEL_BINS * begin)  # frames of a row that never got its line
+        frames_file.seek(0, 2)
+        for item in missing:
+            waveform = load_audio(item.audio, SAMPLE_RATE)
+            padded = _surround(waveform, np.random.default_rng([seed, *item.id.encode()]))
+            fbank = features_of(padded, extractor).numpy().astype(np.float16)
+            frames_file.write(fbank.tobytes())
+            frames_file.flush()
+            row = Row(item.id, begin, len(fbank), LEAD_FRAMES, LEAD_FRAMES + -(-len(waveform) // HOP_LENGTH))
+            rows_file.write(json.dumps(asdict(row)) + "\n")
+            rows_file.flush()
+            begin += len(fbank)
+    return len(done) + len(missing)
 
 
-def merge_features(parts: Sequence[Path], folder: Path) -> None:
-    """Join what several processes built, in order, into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "frames.f16").open("wb") as frames_file, (folder / "rows.jsonl").open("w") as rows_file:
-        offset = 0
-        for part in parts:
-            stored = (part / "frames.f16").read_bytes()
-            frames_file.write(stored)
-            for line in (part / "rows.jsonl").read_text().splitlines():
-                row = json.loads(line)
-                rows_file.write(json.dumps({**row, "begin": row["begin"] + offset}) + "\n")
-            offset += len(stored) // (2 * MELS)
-
-
-def channel_statistics(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(chunks: Iterable[Frames]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and inverse standard deviation [80] over all frames of ``chunks`` [T, 80], in float64."""
-    count, total, squares = 0, np.zeros(MELS), np.zeros(MELS)
+    count, total, squares = 0, np.zeros(MEL_BINS), np.zeros(MEL_BINS)
     for chunk in chunks:
         count += len(chunk)
         total += chunk.sum(axis=0, dtype=np.float64)
@@ -127,17 +105,15 @@ def channel_statistics(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.nda
     return mean, 1 / np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
 
 
-def _surround(waveform: np.ndarray, rng: np.random.Generator, augment: Augment | None) -> tuple[np.ndarray, int, int]:
-    """Silence around the speech, then the augmentation; returns the waveform and the speech's first and end frame."""
-    lead, tail = LEAD_FRAMES * HOP_LENGTH, TAIL_FRAMES * HOP_LENGTH
-    padded = np.pad(waveform, (lead, tail + -len(waveform) % HOP_LENGTH))
-    if rng.random() < 0.5:  # digital silence in half of the copies, a faint floor in the others
-        floor = 10 ** rng.uniform(-4.5, -3.0)
-        padded = padded + rng.normal(0.0, floor, len(padded))
-    factor = 1.0
-    if augment is not None:
-        padded, factor = augment(padded.astype(np.float32), rng)
-        padded = padded[: len(padded) // HOP_LENGTH * HOP_LENGTH]
-    start = round(lead * factor) // HOP_LENGTH
-    end = -(-round((lead + len(waveform)) * factor) // HOP_LENGTH)
-    return padded.astype(np.float32), start, end
+def _surround(waveform: Frames, rng: np.random.Generator) -> Frames:
+    """Silence around the speech, for half of the recordings with a faint floor of noise."""
+    before, after = LEAD_FRAMES * HOP_LENGTH, TAIL_FRAMES * HOP_LENGTH
+    padded = np.pad(waveform, (before, after + -len(waveform) % HOP_LENGTH))
+    if rng.random() < 0.5:
+        padded = padded + rng.normal(0.0, 10 ** rng.uniform(-4.5, -3.0), len(padded))
+    return padded.astype(np.float32)
+
+
+def _rows(folder: Path) -> list[Row]:
+    path = folder / "rows.jsonl"
+    return [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []

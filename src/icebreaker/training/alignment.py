@@ -1,0 +1,213 @@
+"""Input stage 2: encoder and adapter learn, through the frozen LLM, to stand for text (arXiv:2411.00774, speech input).
+
+Two layouts share every batch. P are trained task embeddings, S is speech, | is where the scored ids begin:
+
+    transcript    P[transcribe en audio] S P[/audio hyps] | transcript <end>     the paper's; its details ours
+    answer        system, user prefix, S, suffix          | answer <end>            ours: the chat layout of stage 3
+
+Departures for a small LLM, each off at weight 0: ``answer_share`` (an LLM of few parameters never learnt to copy, but
+it knows how to answer), ``ctc_weight`` (keeps the encoder spelling), ``token_ctc_weight`` (CTC over the LLM's own
+vocabulary: an embedding near a token's embedding counts as that token, a trained vector is the blank).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from icebreaker.config import from_mapping, to_mapping
+from icebreaker.models.adapter import Adapter, AdapterConfig
+from icebreaker.models.encoder import Encoder, EncoderConfig
+from icebreaker.models.llm import LLM
+from icebreaker.models.prompts import Prompts
+from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
+from icebreaker.training.ears import Chat, Ears
+from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
+from icebreaker.training.error_rate import error_rates, plain_words
+from icebreaker.training.frozen import stays_frozen
+from icebreaker.training.llm_layout import continue_greedily, ids_of, score
+from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
+from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
+
+__all__ = ["AlignmentConfig", "TokenCTC", "match_scale", "run", "slow_down"]
+
+BEFORE_SPEECH = (1, 4, 5)  # transcribe, en, audio; the order of the official task embeddings
+AFTER_SPEECH = (6, 7)  # /audio, hyps
+SHARPNESS = 8.0  # log-odds of a token's own embedding against a typical other one, about twice this
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentConfig:
+    """Everything of one run of this stage."""
+
+    stage: str = "alignment"
+    output: str
+    llm: str  # Hugging Face folder
+    encoder: str  # folder of stage encoder_ctc
+    adapter: AdapterConfig
+    data: SpeechConfig
+    optim: OptimConfig
+    chunks: ChunkConfig = field(default_factory=ChunkConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    conversations: str | None = None  # folder of text conversations: the questions as they are written
+    tasks: int = 20
+    prompts: int = 8
+    encoder_lr_scale: float = 0.2
+    answer_share: float = 0.5  # of the rows that have an answer
+    ctc_weight: float = 0.3
+    token_ctc_weight: float = 0.0
+    evaluate_every: int = 200
+    evaluate_recordings: int = 96
+    max_new_tokens: int = 40
+
+
+class TokenCTC(nn.Module):
+    """CTC over the LLM's vocabulary by distance to its input embeddings (ours, for small LLMs)."""
+
+    def __init__(self, llm_dim: int) -> None:
+        super().__init__()
+        self.blank = nn.Parameter(torch.zeros(llm_dim))
+
+    def forward(self, embeddings: Tensor, table: Tensor) -> Tensor:
+        """Logits [B, T, 1 + V] of ``embeddings`` [B, T, D] against ``table`` [V, D]; the blank comes first."""
+        table = torch.cat([self.blank[None], table])
+        scale = SHARPNESS / table[1:].square().sum(dim=1).mean()
+        return scale * (2 * embeddings @ table.mT - table.square().sum(dim=1))  # the row's own norm cancels
+
+
+@torch.no_grad()
+def match_scale(adapter: Adapter, prompts: Prompts, token_ctc: TokenCTC, table: Tensor) -> None:
+    """Let what will stand beside the LLM's input embeddings ``table`` [V, D] begin at their scale."""
+    spread = float(table.std())
+    for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight, token_ctc.blank):
+        vectors.normal_(0.0, spread)
+    frames = torch.randn(8, 32, adapter.config.encoder_dim, generator=torch.Generator().manual_seed(0))
+    said, _ = adapter(frames.to(table.device), adapter.initial_state(len(frames)))
+    ratio = spread / float(said.std())
+    adapter.project.weight.mul_(ratio)
+    adapter.project.bias.mul_(ratio)
+
+
+def slow_down(run: Run, module: nn.Module, factor: float) -> None:
+    """Let ``module`` train at ``factor`` times the scheduled learning rate."""
+    slow = {id(p) for p in module.parameters()}
+    groups = []
+    for group in run.optimizer.param_groups:
+        settings = {key: value for key, value in group.items() if key != "params"}
+        for scale, chosen in ((1.0, [p for p in group["params"] if id(p) not in slow]),
+                              (factor, [p for p in group["params"] if id(p) in slow])):  # fmt: skip
+            if chosen:
+                groups.append({**settings, "params": chosen, "lr_scale": scale})
+    run.optimizer = torch.optim.AdamW(groups)
+
+    def scale_rates(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] *= group["lr_scale"]  # the loop sets every group to the schedule before each step
+
+    run.optimizer.register_step_pre_hook(scale_rates)
+
+
+def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
+    """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*``, ``ctc.*`` and ``config.json`` in ``config.output``."""
+    earlier = stage_config(Path(config.encoder))
+    llm = LLM.load(Path(config.llm))
+    torch.manual_seed(config.optim.seed)
+    encoder_config = from_mapping(EncoderConfig, earlier["encoder"], f"{config.encoder}/config.json: encoder")
+    ears = Ears(Encoder(encoder_config), Adapter(config.adapter))
+    ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
+    load_into(ears.encoder, Path(config.encoder), "encoder")
+    load_into(ctc, Path(config.encoder), "ctc")
+    prompts, token_ctc = Prompts(llm.width, config.prompts, config.tasks), TokenCTC(llm.width)
+    match_scale(ears.adapter, prompts, token_ctc, llm.embedding.weight)
+    prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
+    training = Run({"ears": ears, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc}, config.optim)
+    slow_down(training, ears.encoder, config.encoder_lr_scale)
+    source, folder = SpeechSource(config.data), Path(config.output)
+    stage = _Stage(config, llm, ears, prompts, ctc, token_ctc, Chat(llm, config.conversations))
+    validation = source.evaluation(("valid",), config.evaluate_recordings)
+    with stays_frozen(llm, "the LLM") as before:
+        train(
+            training, source.batches, stage.loss, folder,
+            evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
+        )  # fmt: skip
+    ears.eval()
+    save_stage(
+        folder,
+        {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc},
+        {
+            **to_mapping(config),
+            "encoder_config": to_mapping(encoder_config),
+            "llm_sha256": {"before": before, "after": before},  # stays_frozen has compared them
+            "evaluation": dict(stage.evaluate(validation)),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    config: AlignmentConfig
+    llm: LLM
+    ears: Ears
+    prompts: Prompts
+    ctc: nn.Linear
+    token_ctc: TokenCTC
+    chat: Chat
+
+    def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        config = self.config
+        self.ears.train()
+        fbank = spec_augment(batch.fbank, batch.lengths, self.ears.encoder.mean, config.spec_augment, batch.rng(1))
+        frames, lengths, speech = self.ears(fbank, batch.lengths, draw_chunks(config.chunks, batch.rng(2)))
+        answers = [
+            item.answer if item.answer and draw < config.answer_share else None
+            for item, draw in zip(batch.items, batch.rng(3).random(len(batch.items)), strict=True)
+        ]
+        contexts = [
+            self.chat.answering(row) if a else self.transcribing(row) for row, a in zip(speech, answers, strict=True)
+        ]
+        targets = [ids_of(self.llm, a or self.chat.text(i)) for i, a in zip(batch.items, answers, strict=True)]
+        scored = score(self.llm, contexts, targets, self.chat.end_id)
+        loss = scored.losses.mean()
+        parts = {"llm": loss}
+        answered = torch.tensor([a is not None for a in answers])[scored.rows]
+        for name, chosen in (("transcript", ~answered), ("answer", answered)):
+            if chosen.any():
+                parts[name] = scored.losses[chosen].mean()
+        if config.ctc_weight:
+            parts["ctc"] = ctc_loss(self.ctc(frames), lengths, [spelling(item.text) for item in batch.items])
+            loss = loss + config.ctc_weight * parts["ctc"]
+        if config.token_ctc_weight:
+            counts = torch.tensor([len(row) for row in speech])
+            logits = self.token_ctc(nn.utils.rnn.pad_sequence(speech, batch_first=True), self.llm.embedding.weight)
+            tokens = [1 + torch.tensor(ids_of(self.llm, self.chat.text(item))) for item in batch.items]
+            parts["token_ctc"] = ctc_loss(logits, counts, tokens)
+            loss = loss + config.token_ctc_weight * parts["token_ctc"]
+        return loss, parts
+
+    @torch.no_grad()
+    def evaluate(self, batches: list[SpeechBatch]) -> Mapping[str, float]:
+        self.ears.eval()
+        heard, wanted, right, asked = list[str](), list[str](), 0, 0
+        chunks = (self.config.chunks.chunk_size, self.config.chunks.left_chunks)
+        for batch in batches:
+            _, _, speech = self.ears(batch.fbank, batch.lengths, chunks)
+            heard += self.say([self.transcribing(row) for row in speech])
+            wanted += [item.text for item in batch.items]
+            said = self.say([self.chat.answering(row) for row in speech])
+            answers = [item.answer for item in batch.items]
+            right += sum(plain_words(a) == plain_words(s) for a, s in zip(answers, said, strict=True) if a)
+            asked += sum(1 for a in answers if a)
+        rates = error_rates([plain_words(t) for t in wanted], [plain_words(t) for t in heard])
+        return {**rates, "same_answer": right / max(1, asked)}
+
+    def transcribing(self, speech: Tensor) -> list[Tensor]:
+        tasks = self.prompts.task_embeddings.weight
+        return [tasks[list(BEFORE_SPEECH)], speech, tasks[list(AFTER_SPEECH)]]
+
+    def say(self, contexts: list[list[Tensor]]) -> list[str]:
+        ids = continue_greedily(self.llm, contexts, self.chat.end_id, self.config.max_new_tokens)
+        return [self.llm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]

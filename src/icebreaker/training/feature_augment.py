@@ -1,0 +1,97 @@
+"""Rooms, noise, telephones and other speakers, made from log-mels. Knows nothing of waveforms or models.
+
+Far cheaper than on waveforms, so every batch can have its own: energies add by ``logaddexp``, gain is a constant, a
+narrow band is a floor under the bins outside it, late reverberation smears energy forward in time, a longer or shorter
+vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), and speed stretches the frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FLOOR", "FeatureAugmentConfig", "augment", "coloured_noise"]
+
+LogMel = NDArray[np.float32]  # [T, F]
+FLOOR = -15.9424  # digital silence
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureAugmentConfig:
+    """How often each change is made, and how far it goes. The default changes nothing."""
+
+    speed: float = 0.0
+    max_speed: float = 0.12
+    warp: float = 0.0
+    max_warp: float = 0.15
+    reverb: float = 0.0
+    max_decay_frames: float = 25.0  # frames to fall by 60 dB, 10 ms each
+    band: float = 0.0
+    noise: float = 0.0
+    snr_db: tuple[float, ...] = (3.0, 30.0)
+    gain: float = 0.0
+    gain_db: tuple[float, ...] = (-25.0, 6.0)
+
+
+def augment(log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Generator) -> tuple[LogMel, float]:
+    """A changed copy of ``log_mel`` [T, F], and by how much it became longer in time."""
+    stretch = 1.0
+    if rng.random() < config.speed:
+        stretch = 1 + rng.uniform(-config.max_speed, config.max_speed)
+        log_mel = _stretched(log_mel, stretch)
+    if rng.random() < config.warp:
+        log_mel = log_mel @ warp_matrix(log_mel.shape[1], 1 + rng.uniform(-config.max_warp, config.max_warp))
+    loudest = float(np.sort(log_mel.max(axis=1))[-max(1, len(log_mel) // 10)])
+    if rng.random() < config.reverb:
+        log_mel = reverberant(log_mel, rng.uniform(5.0, config.max_decay_frames), rng.uniform(-2.0, 0.5))
+    if rng.random() < config.noise:
+        level = loudest - rng.uniform(*config.snr_db) * np.log(10) / 10
+        log_mel = np.logaddexp(log_mel, coloured_noise(log_mel.shape, level, rng))
+    if rng.random() < config.band:
+        low, high = int(rng.integers(0, 12)), int(rng.integers(52, 76))  # about 300 to 3400 Hz at the narrowest
+        log_mel = log_mel.copy()
+        outside = np.r_[0:low, high : log_mel.shape[1]]
+        log_mel[:, outside] = np.maximum(log_mel[:, outside] - rng.uniform(6.0, 12.0), FLOOR)
+    if rng.random() < config.gain:
+        log_mel = np.maximum(log_mel + rng.uniform(*config.gain_db) * np.log(10) / 10, FLOOR)
+    return log_mel.astype(np.float32, copy=False), stretch
+
+
+def coloured_noise(shape: tuple[int, ...], level: float, rng: np.random.Generator) -> LogMel:
+    """Noise of a smooth random spectrum and a slowly moving level, its loudest bin around ``level``."""
+    frames, bins = shape
+    spectrum = np.interp(np.arange(bins), np.linspace(0, bins - 1, 6), rng.normal(0, 1.8, 6))
+    spectrum -= spectrum.max()
+    drift = np.interp(np.arange(frames), np.linspace(0, frames, 6), rng.normal(0, rng.uniform(0, 1), 6))
+    spread = rng.standard_normal((frames, bins), dtype=np.float32) * np.float32(0.5) - np.float32(0.12)
+    return np.asarray(spread + (level + spectrum)[None].astype(np.float32) + drift[:, None].astype(np.float32))
+
+
+def warp_matrix(bins: int, factor: float) -> LogMel:
+    """[F, F]: bin f of the result is read at f * factor, the edge repeated."""
+    at = np.clip(np.arange(bins) * factor, 0, bins - 1)
+    low = np.minimum(at.astype(int), bins - 2)
+    matrix = np.zeros((bins, bins), np.float32)
+    matrix[low, np.arange(bins)] = 1 - (at - low)
+    matrix[low + 1, np.arange(bins)] += at - low
+    return matrix
+
+
+def reverberant(log_mel: LogMel, decay_frames: float, level: float) -> LogMel:
+    """Add each frame's energy to later ones, ``level`` below itself and falling by 60 dB in ``decay_frames``."""
+    energy = np.exp(log_mel)
+    ratio, late, step = np.exp(-np.log(1e6) / decay_frames), energy.copy(), 1
+    while step < min(4 * decay_frames, len(energy)):  # doubling sums: after each pass late covers 2 * step frames
+        late[step:] += ratio**step * late[:-step].copy()
+        step *= 2
+    result = energy
+    result[1:] += np.float32(np.exp(level) * ratio) * late[:-1]
+    return np.asarray(np.log(result), dtype=np.float32)
+
+
+def _stretched(log_mel: LogMel, factor: float) -> LogMel:
+    frames = max(2, round(len(log_mel) * factor))
+    at = np.linspace(0, len(log_mel) - 1, frames)
+    low = np.minimum(at.astype(int), len(log_mel) - 2)
+    part = (at - low)[:, None].astype(np.float32)
+    return log_mel[low] * (1 - part) + log_mel[low + 1] * part

@@ -1,0 +1,217 @@
+"""Input stage 3: prompt embeddings and the state head; everything else is frozen (arXiv:2411.00774, speech input).
+
+The LLM sees [earlier exchange] system, user prefix, prompts, speech, suffix, answer. The answer's cross entropy trains
+the prompts; the state head reads the hidden state of each chunk's last position and trains itself and the prompts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icebreaker.config import from_mapping, to_mapping
+from icebreaker.data.manifest import Item
+from icebreaker.errors import ConfigError
+from icebreaker.models.adapter import Adapter, AdapterConfig
+from icebreaker.models.encoder import Encoder, EncoderConfig
+from icebreaker.models.llm import LLM
+from icebreaker.models.prompts import Prompts
+from icebreaker.models.turn_head import TurnHead
+from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.ears import Chat, Ears
+from icebreaker.training.error_rate import plain_words
+from icebreaker.training.frozen import freeze, stays_frozen
+from icebreaker.training.llm_layout import continue_greedily, ids_of, score
+from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.scenes import CHUNK_FRAMES, IGNORE, Scene, SceneConfig, scenes
+from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
+
+__all__ = ["SpokenQAConfig", "answered", "run"]
+
+DECIDED = 0.5  # the official threshold on a class's probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenQAConfig:
+    """Everything of one run of this stage."""
+
+    stage: str = "spoken_qa"
+    output: str
+    llm: str  # Hugging Face folder
+    alignment: str  # folder of stage alignment
+    data: SpeechConfig
+    optim: OptimConfig
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+    conversations: str | None = None  # folder of text conversations: the questions as they are written
+    prompts: int = 8
+    classes: int = 4
+    state_weight: float = 1.0
+    history_share: float = 0.3  # of the rows come after an earlier exchange, as text
+    evaluate_every: int = 100
+    evaluate_recordings: int = 128
+    max_new_tokens: int = 40
+
+
+def answered(question: str, answer: str, said: str) -> bool:
+    """Whether ``said`` has every word of ``answer`` that the question does not give away."""
+    wanted = set(plain_words(answer).split()) - set(plain_words(question).split())
+    return (wanted or set(plain_words(answer).split())) <= set(plain_words(said).split())
+
+
+def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
+    """Train; leaves ``prompts.*``, ``turn_head.*`` and ``config.json`` in ``config.output``."""
+    if config.data.frame_multiple != CHUNK_FRAMES:
+        raise ConfigError(f"data.frame_multiple must be {CHUNK_FRAMES}, whole chunks, got {config.data.frame_multiple}")
+    folder, source = Path(config.output), SpeechSource(config.data, with_answer=True)
+    earlier = stage_config(Path(config.alignment))
+    llm = LLM.load(Path(config.llm))
+    ears = load_ears(Path(config.alignment))
+    torch.manual_seed(config.optim.seed)
+    prompts = Prompts(llm.width, int(earlier["prompts"]), int(earlier["tasks"]))
+    load_into(prompts, Path(config.alignment), "prompts")
+    if config.prompts != earlier["prompts"]:
+        raise ConfigError(f"prompts is {config.prompts} but stage alignment made {earlier['prompts']}; set both alike")
+    prompts.task_embeddings.requires_grad_(False)
+    head = TurnHead(llm.width, config.classes)
+    training = Run({"prompts": prompts, "turn_head": head}, config.optim)
+    stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations))
+    validation = source.evaluation(("valid",), config.evaluate_recordings)
+    before_ears = weights_sha256(freeze(ears))
+    with stays_frozen(llm, "the LLM") as before, stays_frozen(ears, "encoder and adapter"):
+        train(
+            training, source.batches, stage.loss, folder,
+            evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
+        )  # fmt: skip
+    figures = {**stage.evaluate(validation), "text_to_text": stage.text_to_text(validation)}
+    hashes = {
+        "llm_sha256": {"before": before, "after": before},
+        "ears_sha256": {"before": before_ears, "after": before_ears},
+    }
+    save_stage(folder, {"prompts": prompts, "turn_head": head}, {**to_mapping(config), **hashes, "evaluation": figures})
+
+
+def load_ears(folder: Path) -> Ears:
+    """Encoder and adapter as stage alignment left them."""
+    values = stage_config(folder)
+    encoder = Encoder(from_mapping(EncoderConfig, values["encoder_config"], f"{folder}/config.json: encoder_config"))
+    adapter = Adapter(from_mapping(AdapterConfig, values["adapter"], f"{folder}/config.json: adapter"))
+    load_into(encoder, folder, "encoder")
+    load_into(adapter, folder, "adapter")
+    return Ears(encoder, adapter)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    config: SpokenQAConfig
+    llm: LLM
+    ears: Ears
+    prompts: Prompts
+    head: TurnHead
+    chat: Chat
+
+    def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        made, rng = scenes(batch, self.config.scenes), batch.rng(8)
+        speech = self.hear(made)
+        fronts, contexts, targets = list[int](), list[list[Tensor]](), list[list[int]]()
+        for row, (scene, item) in enumerate(zip(made, batch.items, strict=True)):
+            front = self.front(self.earlier(batch.items, row, rng))
+            asked = scene.kind == "question" and item.answer
+            fronts.append(sum(len(piece) for piece in front))
+            contexts.append([*front, speech[row], *([self.chat.suffix] if asked else [])])
+            targets.append(ids_of(self.llm, item.answer) if asked and item.answer else [])
+        scored = score(self.llm, contexts, targets, self.chat.end_id)
+        states, labels = self.chunk_states(scored.hidden_states, fronts, speech), torch.cat([s.labels for s in made])
+        state_loss = F.cross_entropy(self.head.logits(states), labels, ignore_index=IGNORE)
+        answer_loss = scored.losses.mean() if len(scored.losses) else state_loss.new_zeros(())
+        known = labels != IGNORE
+        right = (self.head(states).argmax(dim=-1) == labels)[known].float().mean()
+        parts = {"answer": answer_loss, "state": state_loss, "state_accuracy": right}
+        return answer_loss + self.config.state_weight * state_loss, parts
+
+    def hear(self, made: list[Scene]) -> list[Tensor]:
+        fbank = nn.utils.rnn.pad_sequence([scene.fbank for scene in made], batch_first=True)
+        lengths = torch.tensor([len(scene.fbank) for scene in made])
+        deployed = self.ears.encoder.config
+        with torch.no_grad():
+            return self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks))[2]
+
+    def front(self, earlier: Item | None) -> list[Tensor]:
+        history = [] if earlier is None else self.chat.exchange(earlier)
+        return [self.chat.before, *history, self.chat.user_prefix, self.prompts.prompt_embeddings.weight]
+
+    def earlier(self, items: list[Item], row: int, rng: np.random.Generator) -> Item | None:
+        other = items[int(rng.integers(len(items)))]
+        return other if rng.random() < self.config.history_share and other.answer and other is not items[row] else None
+
+    def chunk_states(self, hidden_states: Tensor, fronts: list[int], speech: list[Tensor]) -> Tensor:
+        """[N, D] hidden states of the last position of every chunk, row after row."""
+        step = CHUNK_FRAMES // 4 // self.ears.adapter.stride
+        places = [
+            hidden_states[row, front + step - 1 : front + len(heard) : step]
+            for row, (front, heard) in enumerate(zip(fronts, speech, strict=True))
+        ]
+        return torch.cat(places)
+
+    @torch.no_grad()
+    def evaluate(self, batches: list[SpeechBatch]) -> dict[str, float]:
+        """Answers to whole questions of unseen voices, and when the head would have let the LLM speak."""
+        questions = SceneConfig(cut=0, backwards=0, babble=0, noise=0)
+        right, asked, early, never, delays = 0, 0, 0, 0, list[float]()
+        for batch in batches:
+            made = scenes(batch, questions)
+            speech, front = self.hear(made), self.front(None)
+            contexts = [[*front, row, self.chat.suffix] for row in speech]
+            said = self.say(contexts)
+            right += sum(answered(i.text, i.answer or "", s) for i, s in zip(batch.items, said, strict=True))
+            asked += len(said)
+            length = sum(len(piece) for piece in front)
+            scored = score(self.llm, [[*front, row] for row in speech], [[] for _ in speech], self.chat.end_id)
+            for row, heard in enumerate(speech):
+                states = self.chunk_states(scored.hidden_states[row : row + 1], [length], [heard])
+                fired = (self.head(states)[:, 1] > DECIDED).nonzero().flatten()
+                delay = (int(fired[0]) + 1) * CHUNK_FRAMES - batch.speech_ends[row] if len(fired) else None
+                never += delay is None
+                early += delay is not None and delay < 0
+                delays += [] if delay is None or delay < 0 else [delay * 10.0]
+        return {
+            "answered": right / asked,
+            "turn_early": early / asked,
+            "turn_never": never / asked,
+            "turn_delay_ms": float(np.median(delays)) if delays else float("nan"),
+            **self.dismissals(batches),
+        }
+
+    def dismissals(self, batches: list[SpeechBatch]) -> dict[str, float]:
+        """How often scenes that want no answer got one, and how often they were dismissed."""
+        wordless = SceneConfig(cut=0, backwards=0.3, babble=0.35, noise=0.35)
+        answered_rows, dismissed, total = 0, 0, 0
+        for batch in batches:
+            made = scenes(batch, wordless)
+            speech, front = self.hear(made), self.front(None)
+            length = sum(len(piece) for piece in front)
+            scored = score(self.llm, [[*front, row] for row in speech], [[] for _ in speech], self.chat.end_id)
+            for row, heard in enumerate(speech):
+                said = self.head(self.chunk_states(scored.hidden_states[row : row + 1], [length], [heard]))
+                answered_rows += bool((said[:, 1] > DECIDED).any())
+                dismissed += bool((said[:, 2] > DECIDED).any())
+                total += 1
+        return {"noise_answered": answered_rows / total, "noise_dismissed": dismissed / total}
+
+    @torch.no_grad()
+    def text_to_text(self, batches: list[SpeechBatch]) -> float:
+        """The same questions as text: what the frozen LLM answers at best."""
+        right, asked = 0, 0
+        for batch in batches:
+            said = self.say([self.chat.asking(item) for item in batch.items])
+            right += sum(answered(i.text, i.answer or "", s) for i, s in zip(batch.items, said, strict=True))
+            asked += len(said)
+        return right / asked
+
+    def say(self, contexts: list[list[Tensor]]) -> list[str]:
+        ids = continue_greedily(self.llm, contexts, self.chat.end_id, self.config.max_new_tokens)
+        return [self.llm.tokenizer.decode(row, skip_special_tokens=True) for row in ids]

@@ -1,0 +1,170 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from speech import write_questions
+from test_encoder_ctc import TOY, losses
+from tiny_folder import write_llm
+
+from icebreaker.config import load_toml
+from icebreaker.data.manifest import Item
+from icebreaker.models.adapter import AdapterConfig
+from icebreaker.models.llm import LLM
+from icebreaker.nn.weights import weights_sha256
+from icebreaker.training import encoder_ctc
+from icebreaker.training.alignment import AlignmentConfig, TokenCTC, run, slow_down
+from icebreaker.training.ears import Chat
+from icebreaker.training.llm_layout import continue_greedily, ids_of, pack, score
+from icebreaker.training.loop import OptimConfig, Run
+from icebreaker.training.speech_batches import SpeechConfig
+
+MINI = Path(__file__).parents[2] / "configs" / "mini"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> AlignmentConfig:
+    folder = tmp_path_factory.mktemp("alignment")
+    questions, features = write_questions(folder / "questions")
+    data = SpeechConfig(questions=questions, question_features=features, frames_per_batch=600)
+    encoder_ctc.run(
+        encoder_ctc.EncoderCTCConfig(
+            output=str(folder / "encoder"),
+            encoder=TOY,
+            data=data,
+            optim=OptimConfig(steps=2, lr=1e-3),
+            evaluate_every=0,
+        )
+    )
+    return AlignmentConfig(
+        output=str(folder / "out"),
+        llm=write_llm(folder / "llm"),
+        encoder=str(folder / "encoder"),
+        adapter=AdapterConfig(encoder_dim=16, llm_dim=32),
+        data=data,
+        optim=OptimConfig(steps=4, lr=3e-3, warmup=1, log_every=1, save_every=2),
+        prompts=3,
+        token_ctc_weight=0.5,
+        evaluate_every=0,
+        max_new_tokens=4,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config: AlignmentConfig) -> AlignmentConfig:
+    run(config)
+    return config
+
+
+def test_llm_stays_bit_identical_and_the_rest_trains(finished: AlignmentConfig) -> None:
+    stored = json.loads((Path(finished.output) / "config.json").read_text())
+    assert stored["llm_sha256"]["before"] == stored["llm_sha256"]["after"] == weights_sha256(LLM.load(finished.llm))
+    before = load_file(Path(finished.encoder) / "model.safetensors")
+    after = load_file(Path(finished.output) / "model.safetensors")
+    assert {key.split(".")[0] for key in after} == {"encoder", "adapter", "prompts", "ctc", "token_ctc"}
+    assert after["prompts.prompt_embeddings.weight"].shape == (3, 32)
+    moved = {key for key in before if key.startswith("encoder.") and not torch.equal(before[key], after[key])}
+    assert "encoder.layers.0.attention.query.weight" in moved
+    assert not moved & {"encoder.mean", "encoder.istd"}
+
+
+def test_resumed_run_takes_the_same_steps(finished: AlignmentConfig, tmp_path: Path) -> None:
+    broken = replace(finished, output=str(tmp_path))
+
+    def stop(report: object) -> None:
+        if getattr(report, "step", 0) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, stop)
+    run(broken)
+    assert losses(broken.output) == losses(finished.output)
+
+
+def test_log_has_both_layouts_and_both_ctc_losses(finished: AlignmentConfig) -> None:
+    first = json.loads((Path(finished.output) / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["transcript"] > 0
+    assert first["answer"] > 0
+    total = first["llm"] + 0.3 * first["ctc"] + 0.5 * first["token_ctc"]
+    assert first["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_slow_down_scales_the_rate_of_one_module() -> None:
+    fast, slow = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+    training = Run({"fast": fast, "slow": slow}, OptimConfig(steps=1, lr=0.1, weight_decay=0.0))
+    slow_down(training, slow, 0.25)
+    old = [module.bias.detach().clone() for module in (fast, slow)]
+    (fast.bias.sum() + slow.bias.sum()).backward()
+    for group in training.optimizer.param_groups:
+        group["lr"] = 0.1
+    training.optimizer.step()
+    torch.testing.assert_close(old[0] - fast.bias, torch.full((4,), 0.1))
+    torch.testing.assert_close(old[1] - slow.bias, torch.full((4,), 0.025))
+
+
+def test_score_is_the_plain_cross_entropy(finished: AlignmentConfig) -> None:
+    llm = LLM.load(finished.llm)
+    context, target, end = ids_of(llm, "what is it"), ids_of(llm, "a cat"), llm.eos_ids[0]
+    rows = [[llm.embed(torch.tensor([context]))[0]], [llm.embed(torch.tensor([context[:3]]))[0]]]
+    scored = score(llm, rows, [target, []], end)
+    whole = torch.tensor([[*context, *target, end]])
+    logits = llm.model(input_ids=whole).logits[0, len(context) - 1 : -1]
+    expected = torch.nn.functional.cross_entropy(logits, whole[0, len(context) :], reduction="none")
+    torch.testing.assert_close(scored.losses, expected, atol=1e-4, rtol=1e-4)
+    assert scored.rows.tolist() == [0] * (len(target) + 1)
+
+
+def test_greedy_continuation_matches_the_library(finished: AlignmentConfig) -> None:
+    llm = LLM.load(finished.llm)
+    contexts = [ids_of(llm, "hello there"), ids_of(llm, "hi")]
+    said = continue_greedily(llm, [[llm.embed(torch.tensor([ids]))[0]] for ids in contexts], -1, 5)
+    for ids, row in zip(contexts, said, strict=True):
+        ours = list(ids)
+        for _ in range(5):
+            ours.append(int(llm.model(input_ids=torch.tensor([ours])).logits[0, -1].argmax()))
+        assert row == ours[len(ids) :]
+
+
+def test_pack_pads_on_the_right() -> None:
+    embeddings, mask = pack([[torch.ones(2, 3), torch.ones(1, 3)], [torch.ones(1, 3)]])
+    assert mask.tolist() == [[True] * 3, [True, False, False]]
+    assert embeddings.sum(dim=2).tolist() == [[3, 3, 3], [3, 0, 0]]
+
+
+def test_token_ctc_reads_an_embedding_as_its_token() -> None:
+    table = torch.randn(20, 32)
+    reader = TokenCTC(32)
+    with torch.no_grad():
+        reader.blank.normal_()
+        logits = reader(table[None, [3, 7]], table)
+        assert logits.argmax(dim=-1).tolist() == [[4, 8]]  # the blank is first
+        assert reader(reader.blank[None, None], table).argmax() == 0
+
+
+def test_chat_restores_the_written_question(finished: AlignmentConfig, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        turns = [{"role": "user", "text": "What's Spain?"}, {"role": "assistant", "text": "A country."}]
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": "x", "system": None, "turns": turns}) + "\n")
+    llm = LLM.load(finished.llm)
+    chat = Chat(llm, str(tmp_path))
+    from_manifest = load_item("what's spain", "A country.")
+    assert chat.text(from_manifest) == "What's Spain?"
+    assert chat.text(load_item("go home", None)) == "Go home."
+    conversation = [{"role": "system", "content": "You are a helpful assistant."}]
+    conversation += [{"role": "user", "content": "What's Spain?"}]
+    expected = llm.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    torch.testing.assert_close(
+        torch.cat(chat.asking(from_manifest)), llm.embed(torch.tensor([ids_of(llm, expected)]))[0]
+    )
+
+
+def load_item(text: str, answer: str | None) -> Item:
+    return Item(id="x", audio=Path("x.wav"), seconds=1.0, text=text, answer=answer)
+
+
+def test_mini_config_fits() -> None:
+    config = load_toml(MINI / "alignment.toml", AlignmentConfig)
+    assert config.adapter.kind == "subsampling"
+    assert config.conversations
