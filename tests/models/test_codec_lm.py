@@ -44,12 +44,12 @@ def feed(batch: dict[str, Tensor]) -> Tensor:
 def test_steps_equal_the_training_forward(model: CodecLM, batch: dict[str, Tensor], with_prefix: bool) -> None:
     if not with_prefix:
         batch = {**batch, "prefix": None, "prefix_lengths": None}  # type: ignore[dict-item]
-    forced = model(**batch)
+    forced = model(**batch).logits
     state = model.prefill(
         batch["text"], TEXT_LENGTHS, batch["prefix"], batch["prefix_lengths"], max_codes=9
     )  # a step for sos and one for each of the nine codes just fits
     for step, codes in enumerate(feed(batch).T):
-        active = CODE_LENGTHS >= step
+        active = step <= CODE_LENGTHS
         logits, state = model.step(codes, state, active)
         torch.testing.assert_close(logits[active], forced[active, step], atol=1e-5, rtol=1e-5)
 
@@ -97,7 +97,7 @@ def test_a_new_segment_starts_in_a_running_state(model: CodecLM, batch: dict[str
     assert state.length.tolist() == [9 + 16 + 1, 18 + 7, 0]
     assert state.position.tolist() == [17, 7, 0]
     logits, _ = model.step(torch.tensor([int(batch["codes"][0, 0]), CONFIG.sos, 0]), state, state.length > 0)
-    torch.testing.assert_close(logits[:2], torch.stack([model(**batch)[0, 1], model(**batch)[1, 0]]))
+    torch.testing.assert_close(logits[:2], torch.stack([model(**batch).logits[0, 1], model(**batch).logits[1, 0]]))
 
 
 def test_taking_codes_back(model: CodecLM, batch: dict[str, Tensor]) -> None:
@@ -123,14 +123,14 @@ def test_a_full_cache_is_an_error_only_for_active_rows(model: CodecLM, batch: di
 
 
 def test_padding_of_the_batch_changes_nothing(model: CodecLM, batch: dict[str, Tensor]) -> None:
-    together = model(**batch)
+    together = model(**batch).logits
     for row in range(3):
         text, codes, prefix = int(TEXT_LENGTHS[row]), int(CODE_LENGTHS[row]), int(PREFIX_LENGTHS[row])
         given = (batch["prefix"][row : row + 1, :prefix], PREFIX_LENGTHS[row : row + 1]) if prefix else (None, None)
         alone = model(
             batch["text"][row : row + 1, :text], TEXT_LENGTHS[row : row + 1],
             batch["codes"][row : row + 1, :codes], CODE_LENGTHS[row : row + 1], *given,
-        )  # fmt: skip
+        ).logits  # fmt: skip
         torch.testing.assert_close(together[row, : codes + 1], alone[0], atol=1e-5, rtol=1e-5)
 
 
@@ -143,7 +143,7 @@ def test_no_gradient_to_future_codes_or_padding(model: CodecLM, batch: dict[str,
         embedded.append(output)
 
     with_hook = model.embedding.register_forward_hook(keep)
-    model(**batch)[:, 3].sum().backward()
+    model(**batch).logits[:, 3].sum().backward()
     with_hook.remove()
     gradient = embedded[0].grad
     assert gradient is not None

@@ -37,7 +37,9 @@ def vectors(golden: dict[str, Tensor], name: str) -> Tensor:
     return golden[name].reshape(len(golden[name]), -1, 128)  # four decoder positions are one LLM vector
 
 
-def greedy(model: CodecLM, text: Tensor, prefix: Tensor | None, window: int, penalty: float) -> tuple[list[int], Tensor]:
+def greedy(
+    model: CodecLM, text: Tensor, prefix: Tensor | None, window: int, penalty: float
+) -> tuple[list[int], Tensor]:
     lengths = torch.tensor([text.shape[1]])
     prefix_lengths = None if prefix is None else torch.tensor([prefix.shape[1]])
     state = model.prefill(text, lengths, prefix, prefix_lengths, max_codes=60)
@@ -88,7 +90,7 @@ def test_training_forward(model: CodecLM, golden: dict[str, Tensor], with_prefix
     whole = pieces_model(model)
     prefix = (golden["x_prefix"], golden["x_prefix_lens"]) if with_prefix else (None, None)
     y, y_lens = golden["y"], golden["y_lens"]
-    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix, padded_positions=True)
+    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix, padded_positions=True).logits
     name = "prefix" if with_prefix else "noprefix"
     expected = targets(y, y_lens, whole.config)
     scored = expected != whole.config.pad  # what stands on padding is of no meaning
@@ -105,7 +107,7 @@ def test_our_positions_give_a_batch_the_losses_of_its_singles(model: CodecLM, go
     whole = pieces_model(model)
     y, y_lens = golden["y"], golden["y_lens"]
     prefix = (golden["x_prefix"], golden["x_prefix_lens"])
-    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix)
+    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix).logits
     losses = cross_entropy(logits, targets(y, y_lens, whole.config), whole.config, "none").sum(dim=1)
     torch.testing.assert_close(losses, golden["loss_prefix_single"], rtol=1e-5, atol=0)
 
@@ -114,7 +116,7 @@ def test_gradient_norms(model: CodecLM, golden: dict[str, Tensor]) -> None:
     whole = pieces_model(model).train()
     y, y_lens = golden["y"], golden["y_lens"]
     prefix = (golden["x_prefix"], golden["x_prefix_lens"])
-    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix, padded_positions=True)
+    logits = whole(golden["x"], golden["x_lens"], y, y_lens, *prefix, padded_positions=True).logits
     cross_entropy(logits, targets(y, y_lens, whole.config), whole.config, "sum").backward()
     parameters = dict(whole.named_parameters())
     places = decoder_keys(whole.config)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from icebreaker.models.codec_lm_cache import CacheWriter, CodecLMState, pack, training_mask, valid
 from icebreaker.nn.llama import LlamaLayer, RMSNorm, Rope, attend, rope
 
-__all__ = ["CodecLM", "CodecLMConfig", "CodecLMState"]
+__all__ = ["CodecLM", "CodecLMConfig", "CodecLMState", "Stacked", "Taught"]
 
 SPECIAL_IDS = 4
 MAX_CODES = 1000  # of one text segment in the official implementation: 25 s
@@ -76,6 +76,24 @@ class Prefix(NamedTuple):
     keys: list[Tensor]
     values: list[Tensor]
     lengths: Tensor  # [B] valid ones
+
+
+class Stacked(NamedTuple):
+    """What the autoregressive layers did; per layer [B, H, L, head_dim], keys and values with the prefix in front."""
+
+    output: Tensor  # [B, L, hidden]
+    queries: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor  # [B or 1, 1, L or 1, P + L]
+
+
+class Taught(NamedTuple):
+    """One teacher-forced pass."""
+
+    logits: Tensor  # [B, T + 1, codes + 4]: row t predicts code t, or eos after the last
+    stacked: Stacked  # over context, then speech
+    context: int  # positions of the padded context
 
 
 class CodecLM(nn.Module):
@@ -143,11 +161,11 @@ class CodecLM(nn.Module):
         if (needed := int((counts + lengths).max())) >= state.capacity:
             raise ValueError(f"expected room for more than {needed} entries, got {state.capacity}; use a larger cache")
         positions = torch.arange(context.shape[1], device=context.device)[None]
-        _, keys, values = self._stack(context, positions, valid(context.shape[1], lengths), before)
-        start = keys[0].shape[2] - context.shape[1]
+        stacked = self._stack(context, positions, valid(context.shape[1], lengths), before)
+        start = stacked.mask.shape[-1] - context.shape[1]
         for index in range(len(self.layers)):
-            pack(state.keys[:, index], keys[index], start, rows, counts, lengths)
-            pack(state.values[:, index], values[index], start, rows, counts, lengths)
+            pack(state.keys[:, index], stacked.keys[index], start, rows, counts, lengths)
+            pack(state.values[:, index], stacked.values[index], start, rows, counts, lengths)
         length, position = state.length.clone(), state.position.clone()
         length[rows], position[rows] = counts + lengths, lengths
         return state._replace(length=length, position=position)
@@ -191,8 +209,8 @@ class CodecLM(nn.Module):
         prefix_lengths: Tensor | None = None,
         *,
         padded_positions: bool = False,
-    ) -> Tensor:
-        """Teacher-forced logits, for training.
+    ) -> Taught:
+        """Teacher forcing, for training.
 
         Args:
             text: [B, Lt, llm_dim] as in ``prefill``.
@@ -202,9 +220,6 @@ class CodecLM(nn.Module):
             prefix: [B, Lp, llm_dim] as in ``prefill``.
             prefix_lengths: [B].
             padded_positions: speech positions start after the *padded* context, as in the official implementation.
-
-        Returns:
-            [B, T + 1, codes + 4]: row t predicts code t, or eos after the last.
         """
         before = None
         if prefix is not None and prefix_lengths is not None:
@@ -217,9 +232,10 @@ class CodecLM(nn.Module):
         starts = torch.full_like(lengths, context.shape[1]) if padded_positions else lengths
         after = starts[:, None] + steps[: speech.shape[1]]
         positions = torch.cat([steps[: context.shape[1]].expand(len(x), -1), after], dim=1)
-        x, _, _ = self._stack(x, positions, training_mask(context.shape[1], lengths, speech.shape[1]), before)
-        logits: Tensor = self.head(self.norm(x[:, context.shape[1] :]))
-        return logits
+        mask = training_mask(context.shape[1], lengths, speech.shape[1])
+        stacked = self._stack(x, positions, mask, before)
+        logits = self.head(self.norm(stacked.output[:, context.shape[1] :]))
+        return Taught(logits, stacked, context.shape[1])
 
     def context(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """bos and the pre-NN's output [B, 1 + split * Lt, hidden], and their valid counts [B]."""
@@ -249,24 +265,23 @@ class CodecLM(nn.Module):
         pieces: Tensor = project(vectors.reshape(batch, length * self.config.split, -1))
         return pieces
 
-    def _stack(
-        self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    def _stack(self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None) -> Stacked:
         rotation = self._rope(positions)
         if before is not None:
             seen = valid(before.keys[0].shape[2], before.lengths) & (before.lengths > 0)[:, None, None, None]
             seen, mask = seen.expand(-1, -1, x.shape[1], -1), mask.expand(len(x), 1, x.shape[1], -1)
             mask = torch.cat([seen, mask], dim=-1)
-        keys, values = [], []
+        stacked = Stacked(x, [], [], [], mask)
         for index, layer in enumerate(self.layers):
             query, key, value = layer.project(x, rotation)  # type: ignore[operator]
             if before is not None:
                 key = torch.cat([before.keys[index], key], dim=2)
                 value = torch.cat([before.values[index], value], dim=2)
             x = layer.finish(x, attend(query, key, value, mask))  # type: ignore[operator]
-            keys.append(key)
-            values.append(value)
-        return x, keys, values
+            stacked.queries.append(query)
+            stacked.keys.append(key)
+            stacked.values.append(value)
+        return stacked._replace(output=x)
 
     def _rope(self, positions: Tensor) -> Rope:
         config = self.config

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from icebreaker.models.codec_lm import CodecLMConfig
+from icebreaker.models.codec_lm import CodecLMConfig, Taught
 
-__all__ = ["accuracy", "cross_entropy", "targets"]
+__all__ = ["accuracy", "alignment_loss", "cross_entropy", "targets"]
 
 
 def targets(codes: Tensor, code_lengths: Tensor, config: CodecLMConfig) -> Tensor:
@@ -36,3 +36,28 @@ def accuracy(logits: Tensor, expected: Tensor, config: CodecLMConfig) -> Tensor:
     """Share of tokens, eos included, whose best guess is right: a scalar."""
     scored = expected != config.pad
     return ((logits.argmax(dim=-1) == expected) & scored).sum() / scored.sum()
+
+
+def alignment_loss(taught: Taught, first: Tensor, last: Tensor, layer: int, split: int) -> Tensor:
+    """How far one layer is from looking at the word it speaks (ours: it makes few data enough to learn to read).
+
+    Args:
+        taught: a teacher-forced pass.
+        first: [B, T + 1] the first text token of the word that is spoken at each step, negative where none is.
+        last: [B, T + 1] the token after its last one.
+        layer: of the autoregressive stack; the mean over its heads counts.
+        split: context positions per text token.
+
+    Returns:
+        mean negative logarithm of the attention to the word, over all steps that speak one.
+    """
+    stacked, speech = taught.stacked, slice(taught.context, None)
+    query, key = stacked.queries[layer][:, :, speech], stacked.keys[layer]
+    scores = query @ key.mT / key.shape[-1] ** 0.5
+    weights = scores.masked_fill(~stacked.mask[:, :, speech], -torch.inf).softmax(dim=-1).mean(dim=1)
+    begin = stacked.mask.shape[-1] - stacked.mask.shape[-2] + 1  # past prefix and bos
+    place = torch.arange(weights.shape[-1], device=weights.device) - begin
+    on_word = (place >= split * first[..., None]) & (place < split * last[..., None])
+    known = first >= 0
+    amount = (weights * on_word).sum(dim=-1)[known]
+    return -(amount + 1e-6).log().mean() if len(amount) else weights.new_zeros(())

