@@ -109,6 +109,15 @@ def test_strided_half_precision_views_become_plain_float32() -> None:
     assert module.weight[1, 0] == 1.0  # no longer shares a storage
 
 
+def test_the_memory_layout_of_the_module_is_kept() -> None:
+    with torch.device("meta"):
+        module = nn.Linear(2, 3)
+        module.weight.data = module.weight.data.t().contiguous().t()
+    load_exactly(module, {"weight": torch.arange(6.0).view(3, 2), "bias": torch.zeros(3)}, "x")
+    assert module.weight.stride() == (1, 3)
+    assert torch.equal(module.weight, torch.arange(6.0).view(3, 2))
+
+
 def test_a_shape_that_does_not_fit_is_named_as_the_file_names_it() -> None:
     weights = {"weight": torch.ones(3, 2), "bias": torch.ones(4)}
     with pytest.raises(

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from icebreaker.checkpoints.modules import ModelConfig, build_modules, fill_modules, parts_of
+from icebreaker.checkpoints.pt_file import check_fit
 from icebreaker.config import from_mapping, to_mapping
 from icebreaker.dialogue.parts import DialogueSettings, Parts
 from icebreaker.errors import CheckpointError, ConfigError
@@ -190,7 +191,7 @@ def write_bundle(
     """
     if folder.exists() and not (is_bundle(folder) or not any(folder.iterdir())):
         raise CheckpointError(f"{folder}: exists and is no bundle; choose another folder or move it away")
-    fill_modules(build_modules(config.model), weights, "the weights to be written")
+    check_fit(build_modules(config.model), weights, "the weights to be written")
     aside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

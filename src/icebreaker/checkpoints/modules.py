@@ -12,7 +12,7 @@ from icebreaker.checkpoints.pt_file import load_exactly
 from icebreaker.dialogue.parts import DialogueSettings, Parts
 from icebreaker.errors import CheckpointError
 from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.chat import ChatPrompt
+from icebreaker.models.chat import DEFAULT_SYSTEM, ChatPrompt
 from icebreaker.models.codec import Codec, CodecConfig
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
@@ -64,19 +64,18 @@ class ModelConfig:
 
 
 def build_modules(config: ModelConfig) -> nn.ModuleDict:
-    """Modules without values, by the names in ``PARTS``; ``fill_modules`` gives them some."""
+    """Modules by the names in ``PARTS``, most of them without values; ``fill_modules`` gives them some."""
     width, sizes = config.adapter.llm_dim, config.prompts
     with torch.device("meta"):
-        return nn.ModuleDict(
-            {
-                "encoder": Encoder(config.encoder),
-                "adapter": Adapter(config.adapter),
-                "prompts": Prompts(width, sizes.prompts, sizes.tasks),
-                "turn_head": TurnHead(width, sizes.turn_classes),
-                "codec_lm": CodecLM(config.codec_lm),
-                "codec": Codec(config.codec),
-            }
-        )
+        modules = {
+            "encoder": Encoder(config.encoder),
+            "adapter": Adapter(config.adapter),
+            "prompts": Prompts(width, sizes.prompts, sizes.tasks),
+            "turn_head": TurnHead(width, sizes.turn_classes),
+            "codec_lm": CodecLM(config.codec_lm),
+        }
+    # The codec computes filter banks that are in no state dict.
+    return nn.ModuleDict({**modules, "codec": Codec(config.codec)})
 
 
 def fill_modules(
@@ -116,8 +115,10 @@ def parts_of(
             f"these parts were trained with an LLM of width {config.adapter.llm_dim}, this one has {llm.width}; "
             "give the LLM they were aligned with, or align them anew (encoder_ctc can be kept)"
         )
-    prompt = ChatPrompt.official if config.chat == "official" else ChatPrompt.from_tokenizer
-    chat = prompt(llm.tokenizer, settings.system)
+    if config.chat == "official":
+        chat = ChatPrompt.official(llm.tokenizer, DEFAULT_SYSTEM if settings.system is None else settings.system)
+    else:
+        chat = ChatPrompt.from_tokenizer(llm.tokenizer, settings.system)
     for name in PARTS:
         modules[name].to(device=device, dtype=torch.float32 if name == "codec" else dtype)
     voice = torch.tensor([config.codec.voice], device=device) if config.codec.voice_codes else None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from icebreaker.errors import CheckpointError
 
-__all__ = ["load_exactly", "read_pt", "rename", "tensors", "write_pt"]
+__all__ = ["check_fit", "load_exactly", "read_pt", "rename", "tensors", "write_pt"]
 
 logger = logging.getLogger(__name__)
 SAFE_GLOBALS = {
@@ -83,12 +83,23 @@ def rename(weights: Mapping[str, Tensor], table: Mapping[str, str | None], where
 def load_exactly(
     module: nn.Module, weights: Mapping[str, Tensor], where: str, names: Mapping[str, str] | None = None
 ) -> None:
-    """Fill ``module`` with ``weights``: contiguous, floats as float32; every name and shape must match.
+    """Fill ``module`` with ``weights``: floats as float32, laid out as the module has them; all must match.
 
-    A module built on the meta device gets the tensors themselves, so that big models are held once.
+    A module built on the meta device gets the tensors themselves, so that big models are held once. Arguments and
+    errors as for ``check_fit``.
+    """
+    check_fit(module, weights, where, names)
+    laid_out = {name: _like(value, weights[name]) for name, value in module.state_dict().items()}
+    module.load_state_dict(laid_out, assign=True)
+
+
+def check_fit(
+    module: nn.Module, weights: Mapping[str, Tensor], where: str, names: Mapping[str, str] | None = None
+) -> None:
+    """Compare names and shapes.
 
     Args:
-        module: what is filled.
+        module: what is to be filled.
         weights: under the names of its ``state_dict``.
         where: names the file in errors.
         names: what the file calls a weight, where it is not our name.
@@ -108,7 +119,6 @@ def load_exactly(
                 f"{where}: {theirs.get(name, name)} has shape {tuple(weights[name].shape)}, "
                 f"the configuration asks for {tuple(value.shape)}"
             )
-    module.load_state_dict({name: _plain(value) for name, value in weights.items()}, assign=True)
 
 
 def write_pt(path: Path, content: Mapping[str, Any]) -> None:
@@ -119,10 +129,10 @@ def write_pt(path: Path, content: Mapping[str, Any]) -> None:
     aside.replace(path)
 
 
-def _plain(value: Tensor) -> Tensor:
-    if value.is_floating_point():
-        value = value.to(torch.float32)
-    return value.detach().clone(memory_format=torch.contiguous_format)
+def _like(expected: Tensor, value: Tensor) -> Tensor:
+    """A copy of ``value`` with the strides of ``expected``: some layers choose them for speed."""
+    dtype = torch.float32 if value.is_floating_point() else value.dtype
+    return torch.empty_strided(expected.shape, expected.stride(), dtype=dtype).copy_(value.detach())
 
 
 def _load(path: Path) -> Any:
