@@ -87,6 +87,12 @@ class Quantizer(nn.Module):
             nn.Embedding(config.codes, config.voice_dim // config.voice_codes) for _ in range(config.voice_codes)
         )
 
+    def codebook(self, index: int) -> Tensor:
+        """Rows [N, D / groups] of one codebook; not a copy."""
+        book = self.books[index]
+        assert isinstance(book, nn.Embedding)
+        return book.weight
+
     def embed(self, codes: Tensor) -> Tensor:
         """Codes [B, K, T] to latents [B, D, T]: groups side by side, residual layers summed."""
         parts = [book(codes[:, k]) for k, book in enumerate(self.books)]  # K of [B, T, D / groups]

@@ -85,7 +85,7 @@ class CodecStage:
         torch.manual_seed(config.optim.seed)
         self.codec = Codec(config.model)
         add_weight_norm(self.codec)
-        self.book = self.codec.quantizer.books[0].weight
+        self.book = self.codec.quantizer.codebook(0)
         self.averages = CodebookAverages(self.book.data)
         judges = config.adversary
         self.judges = Discriminators(judges.periods, judges.windows, judges.channels)
@@ -174,7 +174,7 @@ class CodecStage:
         for settings in self.judges_optimizer.param_groups:
             settings["lr"] = judges.lr * learning_rate(self.run.step, self.config.optim) / self.config.optim.lr
         self.judges_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.judges_optimizer.step()
         if self.run.step < self.config.freeze_at + judges.warmup:
             return loss.new_zeros(()), {"judges": loss.detach()}
