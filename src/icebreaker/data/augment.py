@@ -36,15 +36,15 @@ class AugmentConfig:
     """How often, and between which bounds. Each ``*_share`` is the probability that the change is made at all."""
 
     noise_share: float = 0.6
-    snr_db: tuple[float, ...] = (5.0, 30.0)
+    snr_db: tuple[float, float] = (5.0, 30.0)
     room_share: float = 0.4
-    reverb_s: tuple[float, ...] = (0.1, 0.5)
+    reverb_s: tuple[float, float] = (0.1, 0.5)
     band_share: float = 0.25
-    low_hz: tuple[float, ...] = (20.0, 300.0)
-    high_hz: tuple[float, ...] = (3000.0, 7500.0)
+    low_hz: tuple[float, float] = (20.0, 300.0)
+    high_hz: tuple[float, float] = (3000.0, 7500.0)
     speed_share: float = 0.4
-    speed: tuple[float, ...] = (0.9, 1.1)
-    level_db: tuple[float, ...] = (-18.0, 3.0)
+    speed: tuple[float, float] = (0.9, 1.1)
+    level_db: tuple[float, float] = (-18.0, 3.0)
 
     def __post_init__(self) -> None:
         for name in ("snr_db", "reverb_s", "low_hz", "high_hz", "speed", "level_db"):
@@ -78,16 +78,15 @@ def augment(
     if rng.random() < config.room_share:
         waveform = reverberate(waveform, room_impulse(rng, rng.uniform(*config.reverb_s), sample_rate))
     if rng.random() < config.noise_share:
-        kind = int(rng.integers(3 if talkers else 2))
-        samples = len(waveform)
-        if kind == 2:
-            noise = babble(rng, talkers, samples)
-        else:
-            noise = (white_noise, pink_noise)[kind](rng, samples)
-        waveform = add_noise(waveform, noise, rng.uniform(*config.snr_db))
+        waveform = add_noise(waveform, _some_noise(rng, talkers, len(waveform)), rng.uniform(*config.snr_db))
     if rng.random() < config.band_share:
         waveform = band_limit(waveform, rng.uniform(*config.low_hz), rng.uniform(*config.high_hz), sample_rate)
     return change_level(waveform, rng.uniform(*config.level_db))
+
+
+def _some_noise(rng: np.random.Generator, talkers: Sequence[Waveform], samples: int) -> Waveform:
+    kind = rng.integers(3 if talkers else 2)
+    return babble(rng, talkers, samples) if kind == 2 else (white_noise, pink_noise)[kind](rng, samples)
 
 
 def white_noise(rng: np.random.Generator, samples: int) -> Waveform:
@@ -100,7 +99,7 @@ def pink_noise(rng: np.random.Generator, samples: int, sample_rate: int = 16_000
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequencies = np.fft.rfftfreq(samples, 1 / sample_rate)
     noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(frequencies, LOWEST_PINK_HZ)), samples)
-    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+    return np.asarray(noise / np.sqrt(np.mean(noise**2)), dtype=np.float32)
 
 
 def babble(rng: np.random.Generator, talkers: Sequence[Waveform], samples: int, voices: int = 4) -> Waveform:
@@ -122,7 +121,7 @@ def add_noise(waveform: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     if not noise_power:
         return waveform
     scale = np.sqrt(power / noise_power / 10 ** (snr_db / 10))
-    return (waveform + scale * noise).astype(np.float32)
+    return np.asarray(waveform + scale * noise, dtype=np.float32)
 
 
 def room_impulse(rng: np.random.Generator, reverb_s: float, sample_rate: int = 16_000) -> Waveform:
@@ -133,14 +132,14 @@ def room_impulse(rng: np.random.Generator, reverb_s: float, sample_rate: int = 1
     direct_share = rng.uniform(DIRECT_SHARE, 1.0)
     impulse = tail * np.sqrt((1 - direct_share) / (np.sum(tail**2) + 1e-12))
     impulse[0] = np.sqrt(direct_share)
-    return impulse.astype(np.float32)
+    return np.asarray(impulse, dtype=np.float32)
 
 
 def reverberate(waveform: Waveform, impulse: Waveform) -> Waveform:
     """``waveform`` [S] heard in a room; the direct sound stays in place and the tail past the end is cut."""
     size = len(waveform) + len(impulse) - 1
     spectrum = np.fft.rfft(waveform, size) * np.fft.rfft(impulse, size)
-    return np.fft.irfft(spectrum, size)[: len(waveform)].astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum, size)[: len(waveform)], dtype=np.float32)
 
 
 def band_limit(waveform: Waveform, low_hz: float, high_hz: float, sample_rate: int = 16_000) -> Waveform:
@@ -148,7 +147,7 @@ def band_limit(waveform: Waveform, low_hz: float, high_hz: float, sample_rate: i
     spectrum = np.fft.rfft(waveform)
     frequencies = np.fft.rfftfreq(len(waveform), 1 / sample_rate)
     spectrum[(frequencies < low_hz) | (frequencies > high_hz)] = 0.0
-    return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
+    return np.asarray(np.fft.irfft(spectrum, len(waveform)), dtype=np.float32)
 
 
 def change_speed(waveform: Waveform, factor: float) -> Waveform:
@@ -160,4 +159,4 @@ def change_speed(waveform: Waveform, factor: float) -> Waveform:
 
 def change_level(waveform: Waveform, gain_db: float) -> Waveform:
     """Louder or softer; what would leave [-1, 1] is clipped, as a microphone does."""
-    return np.clip(waveform * np.float32(10 ** (gain_db / 20)), -1.0, 1.0)
+    return np.asarray(np.clip(waveform * np.float32(10 ** (gain_db / 20)), -1.0, 1.0))

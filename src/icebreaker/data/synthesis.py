@@ -129,10 +129,11 @@ def _festival_script(folder: Path, voice: Voice, utterances: Sequence[Utterance]
 
     The HTS voice ignores ``Duration_Stretch``; its engine takes a speech rate.
     """
-    lines = [f"(voice_{voice.engine_voice})", "(set! voice_params hts_engine_params)"]
+    is_hts = voice.engine_voice.endswith("_hts")
+    lines = [f"(voice_{voice.engine_voice})", "(set! voice_params hts_engine_params)" if is_hts else ""]
     for utterance, file in zip(utterances, files, strict=True):
         stretch = _stretch(voice, utterance)
-        if voice.engine_voice.endswith("_hts"):
+        if is_hts:
             lines.append(f'(set! hts_engine_params (cons (list "-r" {1 / stretch:.4f}) voice_params))')
         else:
             lines.append(f"(Parameter.set 'Duration_Stretch {stretch:.4f})")

@@ -1,0 +1,141 @@
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from icebreaker.data import recording, spoken
+from icebreaker.data.build import DataConfig, build
+from icebreaker.data.manifest import read_manifest
+from icebreaker.data.synthesis import Utterance, Voice
+from icebreaker.errors import DataError
+
+VOICES = tuple(Voice(name=f"espeak-{name}", engine="espeak", engine_voice=name) for name in ("en-us", "en-gb"))
+UNSEEN = (Voice(name="espeak-klatt4", engine="espeak", engine_voice="en-us+klatt4"),)
+CONFIG = DataConfig(conversations=30, held_out_conversations=6, questions=8, held_out_questions=3)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A data folder in miniature."""
+    text = tmp_path / "source" / "text"
+    text.mkdir(parents=True)
+    for name in spoken.REQUEST_FILES:
+        rows = [{"text": f"please play {word} music {end}"} for word in ("loud", "soft", "new") for end in "abcdefgh"]
+        rows += [{"text": "wake me at 7 tomorrow"}]
+        _write(text / f"{name}.jsonl.gz", rows)
+    chat = [{"conversation": [f"User 1: I like the color {word}.", "User 2: Me too."]} for word in ("red", "blue")]
+    _write(text / "synthetic-persona-chat.jsonl.gz", chat)
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def out(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with text, and quick voices."""
+    monkeypatch.setattr(spoken, "TRAIN_VOICES", VOICES)
+    monkeypatch.setattr(spoken, "HELD_OUT_VOICES", UNSEEN)
+    monkeypatch.setattr(spoken, "ASSISTANT", VOICES[0])
+    build("text", CONFIG, source=source, out=tmp_path / "out", progress=ignore)
+    return tmp_path / "out"
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> None:
+    with gzip.open(path, "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def ignore(done: int, total: int) -> None:
+    pass
+
+
+def test_questions_are_spoken_and_split_by_voice_and_phrasing(source: Path, out: Path) -> None:
+    reports: list[tuple[int, int]] = []
+    count = build("questions", CONFIG, source=source, out=out, progress=lambda *report: reports.append(report))
+    items = read_manifest(out / "questions" / "manifest.jsonl")
+    assert len(items) == count == 8 + 3 + 3
+    assert reports[-1] == (14, 14)
+    assert [sum(item.split == split for item in items) for split in ("train", "valid", "test")] == [8, 3, 3]
+    assert {item.voice for item in items if item.split == "train"} <= {voice.name for voice in VOICES}
+    assert {item.voice for item in items if item.split != "train"} == {"espeak-klatt4"}
+    assert sum(item.answer is None for item in items if item.split == "train") == 3  # 35 % of 8
+    assert not any(character.isdigit() or character.isupper() for item in items for character in item.text)
+    for item in items:
+        header = soundfile.info(item.audio)
+        assert (header.samplerate, header.channels, header.subtype) == (16_000, 1, "PCM_16")
+        assert header.duration == pytest.approx(item.seconds, abs=1e-3)
+        assert (item.answer is None) == (item.conversation is None)
+
+
+def test_a_stopped_build_goes_on_where_it_was(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build("questions", CONFIG, source=source, out=out, progress=ignore)
+    manifest = out / "questions" / "manifest.jsonl"
+    before, items = manifest.read_bytes(), read_manifest(manifest)
+    kept = {item.audio: item.audio.stat().st_mtime_ns for item in items[1:]}
+    items[0].audio.unlink()
+    made: list[str] = []
+    original = recording.synthesise
+
+    def count(voice: Voice, utterances: list[Utterance], sample_rate: int) -> list[np.ndarray]:
+        made.extend(utterance.text for utterance in utterances)
+        return original(voice, utterances, sample_rate)
+
+    monkeypatch.setattr(recording, "synthesise", count)
+    build("questions", CONFIG, source=source, out=out, progress=ignore)
+    assert len(made) == 1
+    assert manifest.read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_answers_are_spoken_as_written_and_rare_words_are_trained_on(source: Path, out: Path) -> None:
+    build("answers", CONFIG, source=source, out=out, progress=ignore)
+    items = read_manifest(out / "answers" / "manifest.jsonl")
+    texts = {item.text for item in items}
+    for split in ("train", "valid", "test"):
+        for line in (out / "text" / f"{split}.jsonl").read_text().splitlines():
+            assert {turn["text"] for turn in json.loads(line)["turns"][1::2]} <= texts
+    assert {"I like the color red.", "I like the color blue."} <= texts
+    trained = {word for item in items if item.split == "train" for word in item.text.lower().split()}
+    held_out = [item for item in items if item.split != "train" and not item.text.startswith("I like")]
+    assert all(word in trained for item in held_out for word in item.text.lower().split())
+    assert {soundfile.info(item.audio).samplerate for item in items} == {24_000}
+
+
+def test_human_speech_is_copied_and_split_by_speaker(tmp_path: Path) -> None:
+    folder = tmp_path / "source" / "speechocean762-train"
+    (folder / "audio").mkdir(parents=True)
+    rows = ["file\tspeaker\tgender\tage\taccuracy_0_10\tseconds\ttext"]
+    for speaker in range(12):
+        for take in range(2):
+            name = f"{speaker:04d}{take}.wav"
+            soundfile.write(folder / "audio" / name, np.zeros(8000 + take, np.float32), 8000)
+            rows.append(f"{name}\t{speaker:04d}\tm\t6\t-1\t1.0\tWE call it {'bear' if take else '2 bears'}")
+    (folder / "utterances.tsv").write_text("\n".join(rows) + "\n")
+    assert build("human", CONFIG, source=tmp_path / "source", out=tmp_path / "out", progress=ignore) == 24
+    items = read_manifest(tmp_path / "out" / "human" / "manifest.jsonl")
+    assert {item.text for item in items} == {"we call it bear", "we call it two bears"}
+    splits: dict[str, set[str]] = {}
+    for item in items:
+        splits.setdefault(item.voice, set()).add(item.split)
+        assert soundfile.info(item.audio).samplerate == 16_000
+        assert item.answer is None
+    assert all(len(found) == 1 for found in splits.values())
+    assert set().union(*splits.values()) >= {"train"}
+
+
+def test_what_is_missing_is_named(tmp_path: Path, source: Path, out: Path) -> None:
+    with pytest.raises(DataError, match="no conversations to speak; run `icebreaker data text`"):
+        build("answers", CONFIG, source=source, out=tmp_path / "empty", progress=ignore)
+    with pytest.raises(DataError, match=r"utterances.tsv: no such file; --source"):
+        build("human", CONFIG, source=source, out=out, progress=ignore)
+    (source / "text" / "snips-queries.jsonl.gz").unlink()
+    with pytest.raises(DataError, match=r"snips-queries.jsonl.gz: cannot read"):
+        build("questions", CONFIG, source=source, out=out, progress=ignore)
+    with pytest.raises(ValueError, match="expected one of text, questions, answers, human, got 'songs'"):
+        build("songs", CONFIG, source=source, out=out, progress=ignore)  # type: ignore[arg-type]
+
+
+def test_shares_are_checked() -> None:
+    with pytest.raises(ValueError, match="other_answers_share: expected a share"):
+        DataConfig(other_answers_share=1.0)
