@@ -2,15 +2,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from icebreaker.checkpoints.freeze_omni import is_official, load_official, read_official
 from icebreaker.checkpoints.freeze_omni_write import write_official
-from icebreaker.checkpoints.pt_file import read_pt, write_pt
+from icebreaker.checkpoints.modules import build_modules, check_width
+from icebreaker.checkpoints.pt_file import check_fit, read_pt, write_pt
 from icebreaker.dialogue.parts import Parts
 from icebreaker.errors import CheckpointError
+from icebreaker.models.llm import LLM
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "freeze-omni-tiny"
 PARTS = ("encoder", "adapter", "prompts", "turn_head", "codec_lm", "codec")
@@ -51,8 +54,6 @@ def test_the_tiny_release_loads(llm_folder: Path) -> None:
 
 def test_the_loaded_parts_hear_and_speak_as_the_official_ones(llm_folder: Path) -> None:
     """One figure from each end; the models' own tests compare everything."""
-    import numpy as np
-
     parts = load_official(GOLDEN / "checkpoints", llm_folder)
     encoded = np.load(GOLDEN / "expected" / "encoder.npz")
     features = torch.from_numpy(encoded["feats_full"])
@@ -192,8 +193,8 @@ def test_an_llm_is_asked_for() -> None:
         read_official(GOLDEN / "absent")
 
 
-def test_the_published_sizes_load(llm_folder: Path) -> None:
-    """375 million weights of the listening half and all the rest, from views; then the width meets the tiny LLM's."""
+def test_the_published_sizes_fit(llm_folder: Path) -> None:
+    """All 600 million weights, as views in half a megabyte each; what is loaded is only looked at."""
     folder = GOLDEN / "official-shape" / "checkpoints"
     official = read_official(folder)
     counts = {
@@ -205,5 +206,6 @@ def test_the_published_sizes_load(llm_folder: Path) -> None:
     assert counts["prompts"] == 89_600 + 71_680
     assert counts["turn_head"] == 14_340
     assert counts["codec_lm"] == 164_718_980
-    with pytest.raises(CheckpointError, match="trained with an LLM of width 3584, this one has 128"):
-        load_official(folder, llm_folder)
+    check_fit(build_modules(official.model), official.weights, "official-shape", official.names)
+    with pytest.raises(CheckpointError, match=r"trained with an LLM of width 3584, .*llm has 128"):
+        check_width(official.model, LLM.load(llm_folder), "official-shape")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from icebreaker.checkpoints.modules import ModelConfig, build_modules, fill_modules, parts_of
+from icebreaker.checkpoints.modules import ModelConfig, build_modules, check_width, fill_modules, parts_of
 from icebreaker.checkpoints.pt_file import check_fit
 from icebreaker.config import from_mapping, to_mapping
 from icebreaker.dialogue.parts import DialogueSettings, Parts
@@ -132,9 +132,10 @@ def load_bundle(
     config = read_bundle_config(folder)
     llm_folder = _llm_folder(folder, config.llm, llm_path)
     check_llm(config.llm, llm_folder, str(folder))
+    llm = LLM.load(llm_folder, device, dtype)
+    check_width(config.model, llm, str(folder))
     modules = build_modules(config.model)
     fill_modules(modules, load_weights(folder / WEIGHTS), str(folder / WEIGHTS))
-    llm = LLM.load(llm_folder, device, dtype)
     return parts_of(config.model, modules, llm, config.settings, device=device, dtype=dtype)
 
 

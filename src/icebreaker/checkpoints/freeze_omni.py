@@ -16,7 +16,14 @@ from torch import Tensor
 from icebreaker.checkpoints.audiollm_keys import audiollm_key_table
 from icebreaker.checkpoints.codec_keys import codec_config, codec_from_official
 from icebreaker.checkpoints.decoder_keys import decoder_config, decoder_from_official
-from icebreaker.checkpoints.modules import ModelConfig, PromptsConfig, build_modules, fill_modules, parts_of
+from icebreaker.checkpoints.modules import (
+    ModelConfig,
+    PromptsConfig,
+    build_modules,
+    check_width,
+    fill_modules,
+    parts_of,
+)
 from icebreaker.checkpoints.official_config import AudioLLMConfig, read_audiollm_config, read_cmvn, read_json
 from icebreaker.checkpoints.official_settings import official_settings
 from icebreaker.checkpoints.pt_file import read_pt, rename, tensors
@@ -97,9 +104,10 @@ def load_official(
     if llm_path is None:
         raise CheckpointError(f"{folder}: official checkpoints bring no LLM; give its Hugging Face folder with --llm")
     official = read_official(folder)
+    llm = LLM.load(llm_path, device, dtype)
+    check_width(official.model, llm, str(folder))
     modules = build_modules(official.model)
     fill_modules(modules, official.weights, str(folder), official.names)
-    llm = LLM.load(llm_path, device, dtype)
     return parts_of(official.model, modules, llm, official.settings, device=device, dtype=dtype)
 
 

@@ -20,7 +20,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 
-__all__ = ["PARTS", "ModelConfig", "PromptsConfig", "build_modules", "fill_modules", "parts_of"]
+__all__ = ["PARTS", "ModelConfig", "PromptsConfig", "build_modules", "check_width", "fill_modules", "parts_of"]
 
 PARTS = ("encoder", "adapter", "prompts", "turn_head", "codec_lm", "codec")
 
@@ -94,6 +94,19 @@ def fill_modules(
     modules.eval().requires_grad_(False)
 
 
+def check_width(config: ModelConfig, llm: LLM, where: str) -> None:
+    """Refuse an LLM of another width before anything large is built.
+
+    Raises:
+        CheckpointError: the widths differ.
+    """
+    if llm.width != config.adapter.llm_dim:
+        raise CheckpointError(
+            f"{where} was trained with an LLM of width {config.adapter.llm_dim}, {llm.folder} has {llm.width}; "
+            "give the LLM it was aligned with, or align it anew (encoder_ctc and codec can be kept)"
+        )
+
+
 def parts_of(
     config: ModelConfig,
     modules: nn.ModuleDict,
@@ -106,15 +119,7 @@ def parts_of(
     """Everything a dialogue needs, on ``device``.
 
     Features and codec stay in float32; the modules between them, which surround the LLM, are cast to ``dtype``.
-
-    Raises:
-        CheckpointError: the LLM has another width than the one these parts were trained with.
     """
-    if llm.width != config.adapter.llm_dim:
-        raise CheckpointError(
-            f"these parts were trained with an LLM of width {config.adapter.llm_dim}, this one has {llm.width}; "
-            "give the LLM they were aligned with, or align them anew (encoder_ctc can be kept)"
-        )
     if config.chat == "official":
         chat = ChatPrompt.official(llm.tokenizer, DEFAULT_SYSTEM if settings.system is None else settings.system)
     else:
