@@ -127,14 +127,15 @@ def train(
 @app.command()
 def data(
     kind: Annotated[DataKind, typer.Argument(help="What to build.")],
-    source: Annotated[Path | None, typer.Option(help="Folder of the source texts and recordings.")] = None,
+    source: Annotated[Path, typer.Option(help="Folder of the source texts and recordings.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="Where it goes; what is there is kept and completed.")] = Path("runs/data"),
     config: Annotated[Path, typer.Option(help="TOML file.")] = Path("configs/mini/data.toml"),
 ) -> None:
     """Build training data: texts, spoken questions, spoken answers, human recordings."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from icebreaker.data import build
+    from icebreaker.config import load_toml
+    from icebreaker.data.build import DataConfig, build
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
@@ -143,7 +144,7 @@ def data(
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        build.build(kind.value, source, out, config, advance)
+        build(kind.value, load_toml(config, DataConfig), source=source, out=out, progress=advance)
 
 
 @app.command()
@@ -151,6 +152,7 @@ def convert(
     model: Annotated[Path, typer.Argument(help="The official checkpoints folder, or a folder of training runs.")],
     out: Annotated[Path, typer.Argument(help="The bundle folder to write.")],
     llm: LLMFolder = None,
+    settings: Annotated[Path | None, typer.Option(help="TOML file: how a trained bundle is to be used.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
     embed_llm: Annotated[bool, typer.Option("--embed-llm", help="Copy the LLM into the bundle.")] = False,
 ) -> None:
@@ -158,7 +160,7 @@ def convert(
     with _progress_message("converting"):
         from icebreaker.checkpoints import convert as conversion
 
-        conversion.convert(model, out, llm=llm, half=half, embed_llm=embed_llm)
+        conversion.convert(model, out, llm=llm, settings=settings, half=half, embed_llm=embed_llm)
     typer.echo(f"wrote {out}")
 
 

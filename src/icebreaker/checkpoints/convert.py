@@ -1,12 +1,15 @@
 """Bundles out of other things: official checkpoints, or the outputs of training. Trains and runs nothing."""
 
 from pathlib import Path
+from typing import Literal
 
 from transformers import AutoConfig
 
 from icebreaker.checkpoints.assemble import assemble, is_runs
 from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
 from icebreaker.checkpoints.freeze_omni import is_official, read_official
+from icebreaker.config import load_toml
+from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError
 from icebreaker.models.llm_folder import folder_sha256
 
@@ -23,23 +26,31 @@ Figures: see the release. Nothing was measured at conversion.
 
 
 def convert(
-    model: Path, out: Path, *, llm: Path | None = None, half: bool = False, embed_llm: bool = False
-) -> None:  # fmt: skip
+    model: Path,
+    out: Path,
+    *,
+    llm: Path | None = None,
+    settings: Path | None = None,
+    half: bool = False,
+    embed_llm: bool = False,
+) -> None:
     """Write the bundle ``out``.
 
     Args:
         model: the official checkpoints folder, or a folder of training runs such as ``runs/mini``.
         out: bundle folder to write.
         llm: Hugging Face folder of the frozen LLM; training runs may have their own.
+        settings: TOML file of ``DialogueSettings``; only for training runs, official checkpoints bring their own.
         half: store weights in float16.
         embed_llm: copy the LLM into the bundle.
 
     Raises:
         CheckpointError: ``model`` is neither, is incomplete, or does not fit the LLM.
     """
-    storage = "float16" if half else "float32"
+    storage: Literal["float16", "float32"] = "float16" if half else "float32"
     if is_runs(model):
-        assemble(model, out, llm=llm, storage=storage, embed_llm=embed_llm)  # type: ignore[arg-type]
+        chosen = None if settings is None else load_toml(settings, DialogueSettings)
+        assemble(model, out, llm=llm, settings=chosen, storage=storage, embed_llm=embed_llm)
     elif is_official(model):
         if llm is None:
             raise CheckpointError(

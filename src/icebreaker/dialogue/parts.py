@@ -53,7 +53,7 @@ class DialogueSettings:
     """What can be changed without training anything.
 
     Attributes:
-        system: the system prompt of a new conversation; ``None`` leaves it to the chat template.
+        system: the system prompt of a new conversation; empty: what the chat template does without one.
         text: how text tokens are drawn.
         speech: how codes are drawn.
         segmenter: when a stretch of text goes to the speech decoder.
@@ -67,7 +67,7 @@ class DialogueSettings:
         mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
     """
 
-    system: str | None = "You are a helpful assistant."
+    system: str = "You are a helpful assistant."
     text: SamplingConfig = field(default_factory=lambda: SamplingConfig(top_k=1))
     speech: SamplingConfig = field(default_factory=lambda: SamplingConfig(top_k=2))
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)

@@ -1,0 +1,45 @@
+"""From a TOML file to the stage it names. Knows every stage, and nothing of what they do."""
+
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from icebreaker.config import load_toml
+from icebreaker.errors import ConfigError
+from icebreaker.training import alignment, backbone, codec, codec_lm, codec_lm_prefix, encoder_ctc, spoken_qa
+from icebreaker.training.loop import StepReport
+
+__all__ = ["STAGES", "run"]
+
+STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
+    "backbone": (backbone.BackboneConfig, backbone.run),
+    "encoder_ctc": (encoder_ctc.EncoderCTCConfig, encoder_ctc.run),
+    "alignment": (alignment.AlignmentConfig, alignment.run),
+    "spoken_qa": (spoken_qa.SpokenQAConfig, spoken_qa.run),
+    "codec": (codec.CodecTrainingConfig, codec.run),
+    "codec_lm": (codec_lm.CodecLMTrainingConfig, codec_lm.run),
+    "codec_lm_prefix": (codec_lm_prefix.CodecLMPrefixConfig, codec_lm_prefix.run),
+}
+
+
+def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], None]) -> None:
+    """Train the stage that ``path`` configures, from where it last stopped.
+
+    Raises:
+        ConfigError: the file does not fit a stage.
+    """
+    config_class, train = STAGES[_stage(path)]
+    train(load_toml(path, config_class, overrides), progress)
+
+
+def _stage(path: Path) -> str:
+    try:
+        name = tomllib.loads(path.read_text()).get("stage")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not readable as TOML: {error}") from error
+    if name not in STAGES:
+        raise ConfigError(f"{path}: expected stage = one of {', '.join(STAGES)}, got {name!r}")
+    return str(name)
