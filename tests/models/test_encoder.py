@@ -7,6 +7,7 @@ from torch import Tensor
 from icebreaker.config import from_mapping, to_mapping
 from icebreaker.models.encoder import Encoder, EncoderConfig, EncoderState
 from icebreaker.nn.masks import chunk_mask, draw_chunks
+from icebreaker.nn.packed import pack_linears
 from icebreaker.streaming import select
 
 TINY = EncoderConfig(
@@ -219,3 +220,12 @@ def test_impossible_configurations_are_refused(change: dict[str, object], messag
 
 def test_config_survives_a_round_trip() -> None:
     assert from_mapping(EncoderConfig, to_mapping(TINY), "test") == TINY
+
+
+@pytest.mark.parametrize(("positions", "keep"), [("absolute", ()), ("official", ("position",))])
+def test_packed_weights_hear_the_same(positions: str, keep: tuple[str, ...]) -> None:
+    encoder = build(replace(TINY, positions=positions)).requires_grad_(False)
+    fbank = torch.randn(2, 6 * STEP, 20)
+    expected = stream(encoder, fbank, [1] * 6)
+    pack_linears(encoder, "float32", keep)
+    torch.testing.assert_close(stream(encoder, fbank, [1] * 6), expected, atol=1e-5, rtol=0.0)
