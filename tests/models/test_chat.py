@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,8 @@ def test_official_ids() -> None:
 
 def test_chatml_template_is_cut_like_the_official_one() -> None:
     tokenizer = tiny_tokenizer()
-    assert ChatPrompt.from_tokenizer(tokenizer, "Be brief.") == ChatPrompt.official(tokenizer, "Be brief.")
+    ours, official = ChatPrompt.from_tokenizer(tokenizer, "Be brief."), ChatPrompt.official(tokenizer, "Be brief.")
+    assert dataclasses.replace(ours, rule="official") == official
 
 
 def test_tokenizers_that_cannot_serve() -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,10 @@ def test_gradient_reaches_the_embeddings_and_nothing_else(llm: LLM) -> None:
     assert weights_sha256(llm) == before
 
 
+def test_every_weight_is_held_once(llm: LLM) -> None:
+    assert llm.state_dict().keys() == {f"model.{name}" for name in llm.model.state_dict()}
+
+
 def test_causal_mask_by_hand() -> None:
     positions = torch.tensor([[2, 3]])
     assert causal_mask(positions, 5)[0, 0].int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
@@ -261,3 +266,11 @@ class TestOfficial:
         torch.testing.assert_close(logits, golden["logits"][:-1], atol=1e-3, rtol=1e-3)
         assert logits.argmax(-1).tolist() == golden["token_ids"].tolist()
         assert int(golden["logits"][-1].argmax()) == llm.eos_ids[0] == 383
+
+    @pytest.mark.parametrize("scenario", ["natural", "second", "interrupted"])
+    def test_scenarios_continue_greedily(self, llm: LLM, scenario: str) -> None:
+        """Each golden hidden state predicts the next golden token; feeding them in order is the bundle's test."""
+        hidden = torch.from_numpy(np.load(GOLDEN / "expected" / "llm_scenarios.npz")[f"{scenario}_hidden"])
+        expected = json.loads((GOLDEN / "expected" / "llm.json").read_text())
+        name = next(name for name in expected if name.startswith(scenario))
+        assert llm.logits(hidden).argmax(-1).tolist() == expected[name]["token_ids"]

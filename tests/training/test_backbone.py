@@ -11,7 +11,8 @@ from icebreaker.config import load_toml
 from icebreaker.errors import DataError
 from icebreaker.models.llm import LLM
 from icebreaker.training import backbone
-from icebreaker.training.backbone import BackboneConfig, Conversation
+from icebreaker.training.backbone import BackboneConfig
+from icebreaker.training.conversations import Conversation, MixConfig, batches_from, read_conversations
 from icebreaker.training.loop import OptimConfig, Run, fit, train
 
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
@@ -44,7 +45,7 @@ def config_for(data: Path, output: Path, **optim: float) -> BackboneConfig:
     return BackboneConfig(
         optim=OptimConfig(**{"steps": 2, "lr": 1e-3, "warmup": 1, "save_every": 2, **optim}),  # type: ignore[arg-type]
         data=data, output=output, vocab_size=300, hidden_size=32, layers=1, heads=2, kv_heads=1, ffn=48,
-        batch_conversations=4, evaluate_conversations=4,
+        mix=MixConfig(batch_conversations=4), evaluate_conversations=4,
     )  # fmt: skip
 
 
@@ -66,11 +67,11 @@ def test_resumed_run_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
     for name, stops in (("whole", [4]), ("resumed", [2, 4])):
         for steps in stops:
             config = config_for(data, tmp_path / name, steps=4)
-            conversations = backbone.read_conversations(data / "train.jsonl")
+            conversations = read_conversations(data / "train.jsonl")
             tokenizer = backbone.tokenizer_for((QUESTION, ANSWER).__iter__(), 300)
             model = backbone.build_model(config, tokenizer)
             run = Run({"llm": model}, config.optim)
-            stream = backbone.batches_from(conversations, tokenizer, config)
+            stream = batches_from(conversations, tokenizer, config.mix, 0)
             train(
                 run,
                 lambda start, stream=stream, steps=steps: islice(stream(start), steps - start),  # type: ignore[misc]
@@ -84,9 +85,9 @@ def test_resumed_run_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
 
 def test_a_batch_depends_on_its_number_only(data: Path) -> None:
     config = config_for(data, data)
-    conversations = backbone.read_conversations(data / "train.jsonl")
+    conversations = read_conversations(data / "train.jsonl")
     tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
-    stream = backbone.batches_from(conversations, tokenizer, config)
+    stream = batches_from(conversations, tokenizer, config.mix, 0)
     late, whole = next(iter(stream(21))), next(islice(stream(0), 21, None))
     assert all(torch.equal(a, b) for a, b in zip(late, whole, strict=True))
     seen = [" ".join(tokenizer.decode(row) for row in batch.ids) for batch in islice(stream(0), 16)]
@@ -97,21 +98,21 @@ def test_weights_mark_answers_and_their_ends() -> None:
     tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
     config = config_for(Path(), Path())
     conversation = Conversation("capital", "Be brief.", (("user", QUESTION), ("assistant", ANSWER)))
-    batch = next(iter(backbone.batches_from([conversation], tokenizer, config)(0)))
+    batch = next(iter(batches_from([conversation], tokenizer, config.mix, 0)(0)))
     row, weights = batch.ids[0], batch.weights[0]
     learnt = tokenizer.decode(row[weights == 1])
     assert learnt == f"{ANSWER}<|im_end|>" * (len(learnt) // len(f"{ANSWER}<|im_end|>"))
-    asked = tokenizer.decode(row[weights == torch.tensor(config.user_weight)])
+    asked = tokenizer.decode(row[weights == torch.tensor(config.mix.user_weight)])
     assert asked.split("<|im_end|>")[0] in (QUESTION, "what is the capital of france")
     assert (weights[batch.mask[0] == 0] == 0).all()
 
 
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     config = config_for(data, tmp_path, steps=60, lr=1e-2)
-    conversations = backbone.read_conversations(data / "train.jsonl")
+    conversations = read_conversations(data / "train.jsonl")
     tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
     model = backbone.build_model(config, tokenizer)
-    batches = backbone.batches_from(conversations, tokenizer, config)(0)
+    batches = batches_from(conversations, tokenizer, config.mix, 0)(0)
     reports = list(fit(Run({"llm": model}, config.optim), batches, lambda batch: backbone.text_loss(model, batch)))
     assert reports[0].loss > 4
     assert reports[-1].parts["answer_loss"] < 0.5
@@ -134,14 +135,14 @@ def test_tokenizer_survives_the_folder(tmp_path: Path) -> None:
 def test_bad_data(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     with pytest.raises(DataError, match="write the text data first"):
-        backbone.read_conversations(path)
+        read_conversations(path)
     path.write_text("\n")
     with pytest.raises(DataError, match="holds no conversation"):
-        backbone.read_conversations(path)
+        read_conversations(path)
     for line in ("{", "{}", '{"turns": [{"role": "assistant", "text": "x"}]}', '{"turns": []}'):
         path.write_text(line)
         with pytest.raises(DataError, match=r"train\.jsonl:1: expected"):
-            backbone.read_conversations(path)
+            read_conversations(path)
 
 
 def test_mini_configuration_is_valid() -> None:

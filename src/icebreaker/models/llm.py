@@ -217,7 +217,7 @@ class LLM(nn.Module):
 
         weight = self.embedding.weight
         sample = torch.linspace(-9, 9, self.width, device=weight.device).to(weight.dtype)[None]
-        return bare if torch.equal(bare(sample), whole(sample)) else whole
+        return bare.forward if torch.equal(bare(sample), whole(sample)) else whole
 
 
 class _HandThrough(nn.Module):

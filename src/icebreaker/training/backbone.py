@@ -6,13 +6,10 @@ an ordinary Hugging Face folder (Qwen2 architecture, byte-level BPE, ChatML temp
 
 import json
 import os
-import random
 import shutil
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -20,26 +17,25 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from icebreaker.errors import DataError
+from icebreaker.config import to_mapping
+from icebreaker.training.conversations import (
+    DEFAULT_SYSTEM,
+    Conversation,
+    MixConfig,
+    TextBatch,
+    batches_from,
+    plain,
+    read_conversations,
+)
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 
-__all__ = [
-    "BackboneConfig",
-    "Conversation",
-    "batches_from",
-    "build_model",
-    "read_conversations",
-    "run",
-    "tokenizer_for",
-]
+__all__ = ["BackboneConfig", "answer_accuracy", "build_model", "run", "save_folder", "text_loss", "tokenizer_for"]
 
-DEFAULT_SYSTEM = "You are a helpful assistant."
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-POOL_BATCHES = 16  # batches that are sorted by length together: little padding, and still a random order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +45,7 @@ class BackboneConfig:
     optim: OptimConfig
     data: Path
     output: Path
+    mix: MixConfig = field(default_factory=MixConfig)
     stage: str = "backbone"
     vocab_size: int = 2048
     hidden_size: int = 256
@@ -58,48 +55,9 @@ class BackboneConfig:
     ffn: int = 768
     max_positions: int = 2048
     rope_theta: float = 10_000.0
-    batch_conversations: int = 16
-    join_probability: float = 0.3  # conversations of one system prompt, joined: contexts longer than any in the data
-    plain_probability: float = 0.4  # user turns without case and punctuation: what speech sounds like
-    user_weight: float = 0.1  # of a user token's loss, against 1 for an assistant's
     evaluate_every: int = 500
     evaluate_conversations: int = 160
     threads: int = 0  # 0: leave torch's choice alone
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Alternating turns, the user first; ``system`` is None where the data leaves it open."""
-
-    kind: str
-    system: str | None
-    turns: tuple[tuple[str, str], ...]  # (role, text)
-
-
-class TextBatch(NamedTuple):
-    """Padded token ids [B, L], attention mask [B, L], and the weight [B, L] of predicting each token."""
-
-    ids: Tensor
-    mask: Tensor
-    weights: Tensor
-
-
-def read_conversations(path: Path) -> list[Conversation]:
-    """Read one conversation a line.
-
-    Raises:
-        DataError: the file is missing, empty or has a line that is no conversation.
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{path}: expected a JSONL file of conversations: {error}; write the text data first"
-        ) from error
-    conversations = [_conversation(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    if not conversations:
-        raise DataError(f"{path}: holds no conversation")
-    return conversations
 
 
 def tokenizer_for(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -153,35 +111,6 @@ def build_model(config: BackboneConfig, tokenizer: PreTrainedTokenizerFast) -> Q
     )
 
 
-def batches_from(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, config: BackboneConfig
-) -> Callable[[int], Iterator[TextBatch]]:
-    """The endless stream of batches from any micro-batch on: batch i depends on (seed, i) only."""
-    by_system: dict[str | None, list[Conversation]] = {}
-    for conversation in conversations:
-        by_system.setdefault(conversation.system, []).append(conversation)
-
-    def pool(index: int) -> list[TextBatch]:
-        rng = random.Random(f"{config.optim.seed}/{index}")
-        count = POOL_BATCHES * config.batch_conversations
-        order = list(_epoch_slice(len(conversations), index * count, count, config.optim.seed))
-        encoded = [_encode(_joined(conversations[i], by_system, config, rng), tokenizer, config, rng) for i in order]
-        encoded.sort(key=lambda row: len(row[0]))
-        batches = [
-            _pad(encoded[i : i + config.batch_conversations]) for i in range(0, count, config.batch_conversations)
-        ]
-        rng.shuffle(batches)
-        return batches
-
-    def stream(start: int) -> Iterator[TextBatch]:
-        index, skip = divmod(start, POOL_BATCHES)
-        while True:
-            yield from pool(index)[skip:]
-            index, skip = index + 1, 0
-
-    return stream
-
-
 def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train, evaluate and write ``output/llm`` (the Hugging Face folder) beside last.pt and metrics.jsonl."""
     if config.threads:
@@ -204,10 +133,11 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
 
     model.train()
     train(
-        run_, batches_from(conversations, tokenizer, config), loss_fn, config.output,
+        run_, batches_from(conversations, tokenizer, config.mix, config.optim.seed), loss_fn, config.output,
         evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
     )  # fmt: skip
     save_folder(model, tokenizer, config.output / "llm")
+    (config.output / "config.json").write_text(json.dumps(to_mapping(config), indent=2))
     shutil.rmtree(config.output / "llm-partial", ignore_errors=True)
 
 
@@ -240,8 +170,8 @@ def answer_accuracy(
             ids, attention_mask=mask, max_new_tokens=60, do_sample=False, eos_token_id=eos, pad_token_id=pad
         )
         for conversation, row in zip(group, output[:, width:], strict=True):
-            heard = _plain(tokenizer.decode(row, skip_special_tokens=True))
-            hit = float(heard == _plain(conversation.turns[-1][1]))
+            heard = plain(tokenizer.decode(row, skip_special_tokens=True))
+            hit = float(heard == plain(conversation.turns[-1][1]))
             correct.setdefault("accuracy", []).append(hit)
             correct.setdefault(f"accuracy/{conversation.kind}", []).append(hit)
     return {name: sum(hits) / len(hits) for name, hits in correct.items()}
@@ -261,89 +191,15 @@ def save_folder(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, fol
     os.replace(aside, folder)
 
 
-def _conversation(line: str, where: str) -> Conversation:
-    try:
-        row: dict[str, Any] = json.loads(line)
-        turns = tuple((turn["role"], turn["text"]) for turn in row["turns"])
-        kind, system = row.get("kind", "other"), row.get("system")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{where}: expected an object with turns of role and text: {error!r}") from error
-    if not turns or [role for role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
-        raise DataError(f"{where}: expected turns of user and assistant in alternation, the user first")
-    return Conversation(kind, system, turns)
-
-
 def _texts(conversations: Sequence[Conversation]) -> Iterator[str]:
     for conversation in conversations:
         yield conversation.system or DEFAULT_SYSTEM
         for role, text in conversation.turns:
             yield text
             if role == "user":
-                yield _plain(text)
-
-
-def _epoch_slice(size: int, start: int, count: int, seed: int) -> Iterator[int]:
-    """Indices ``start`` .. ``start + count`` of an endless sequence of shuffled epochs."""
-    epoch, position = divmod(start, size)
-    order: list[int] = []
-    for _ in range(count):
-        if not order:
-            order = list(range(size))
-            random.Random(f"{seed}/epoch/{epoch}").shuffle(order)
-        yield order[position]
-        position += 1
-        if position == size:
-            epoch, position, order = epoch + 1, 0, []
-
-
-def _joined(
-    first: Conversation, by_system: Mapping[str | None, list[Conversation]], config: BackboneConfig, rng: random.Random
-) -> Conversation:
-    turns = list(first.turns)
-    while rng.random() < config.join_probability and len(turns) < 16:
-        turns += rng.choice(by_system[first.system]).turns
-    return Conversation(first.kind, first.system, tuple(turns))
-
-
-def _encode(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerFast, config: BackboneConfig, rng: random.Random
-) -> tuple[list[int], list[float]]:
-    """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1."""
-    system = conversation.system
-    if system is None and rng.random() < 0.7:
-        system = DEFAULT_SYSTEM
-    plain = rng.random() < config.plain_probability
-    pieces = [(f"<|im_start|>system\n{system}<|im_end|>\n", 0.0)] if system else []
-    for role, text in conversation.turns:
-        weight = 1.0 if role == "assistant" else config.user_weight
-        pieces.append((f"<|im_start|>{role}\n", 0.0))
-        pieces.append((_plain(text) if plain and role == "user" else text, weight))
-        pieces.append(("<|im_end|>", weight))
-        pieces.append(("\n", 0.0))
-    ids: list[int] = []
-    weights: list[float] = []
-    for text, weight in pieces:
-        new = tokenizer.encode(text, add_special_tokens=False)
-        ids += new
-        weights += [weight] * len(new)
-    return ids[: config.max_positions], weights[: config.max_positions]
-
-
-def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> TextBatch:
-    width = max(len(ids) for ids, _ in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    weights = torch.zeros(len(rows), width)
-    for i, (row, weight) in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)], weights[i, : len(row)] = torch.tensor(row), 1, torch.tensor(weight)
-    return TextBatch(ids, mask, weights)
+                yield plain(text)
 
 
 def _chatml(conversation: Conversation, turns: Sequence[tuple[str, str]]) -> str:
     messages = [("system", conversation.system or DEFAULT_SYSTEM), *turns]
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in messages)
-
-
-def _plain(text: str) -> str:
-    """Lower case, no punctuation (a minus or an apostrophe inside a word stays), single spaces."""
-    return " ".join(word.strip(string.punctuation.replace("-", "")) for word in text.lower().split()).strip()

@@ -1,0 +1,168 @@
+"""Written conversations as training batches: ids, masks, loss weights. Knows nothing of models or optimizers."""
+
+import json
+import random
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from icebreaker.errors import DataError
+
+__all__ = ["DEFAULT_SYSTEM", "Conversation", "MixConfig", "TextBatch", "batches_from", "plain", "read_conversations"]
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+POOL_BATCHES = 16  # batches that are sorted by length together: little padding, and still a random order
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixConfig:
+    """How conversations become batches."""
+
+    batch_conversations: int = 12
+    join_probability: float = 0.3  # conversations of one system prompt, joined: contexts longer than any in the data
+    plain_probability: float = 0.4  # user turns without case and punctuation: what speech sounds like
+    default_system_probability: float = 0.7  # where the data leaves the system prompt open; else there is none
+    user_weight: float = 0.1  # of a user token's loss, against 1 for an assistant's
+    max_tokens: int = 2048  # of a row
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Alternating turns, the user first; ``system`` is None where the data leaves it open."""
+
+    kind: str
+    system: str | None
+    turns: tuple[tuple[str, str], ...]  # (role, text)
+
+
+class TextBatch(NamedTuple):
+    """Padded token ids [B, L], attention mask [B, L], and the weight [B, L] of predicting each token."""
+
+    ids: Tensor
+    mask: Tensor
+    weights: Tensor
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Read one conversation a line.
+
+    Raises:
+        DataError: the file is missing, empty or has a line that is no conversation.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a JSONL file of conversations: {error}; write the text data first"
+        ) from error
+    conversations = [_conversation(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not conversations:
+        raise DataError(f"{path}: holds no conversation")
+    return conversations
+
+
+def batches_from(
+    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, mix: MixConfig, seed: int
+) -> Callable[[int], Iterator[TextBatch]]:
+    """The endless stream of batches from any micro-batch on: batch i depends on (seed, i) only."""
+    by_system: dict[str | None, list[Conversation]] = {}
+    for conversation in conversations:
+        by_system.setdefault(conversation.system, []).append(conversation)
+
+    def pool(index: int) -> list[TextBatch]:
+        rng = random.Random(f"{seed}/{index}")
+        count = POOL_BATCHES * mix.batch_conversations
+        order = list(_epoch_slice(len(conversations), index * count, count, seed))
+        encoded = [_encode(_joined(conversations[i], by_system, mix, rng), tokenizer, mix, rng) for i in order]
+        encoded.sort(key=lambda row: len(row[0]))
+        batches = [_pad(encoded[i : i + mix.batch_conversations]) for i in range(0, count, mix.batch_conversations)]
+        rng.shuffle(batches)
+        return batches
+
+    def stream(start: int) -> Iterator[TextBatch]:
+        index, skip = divmod(start, POOL_BATCHES)
+        while True:
+            yield from pool(index)[skip:]
+            index, skip = index + 1, 0
+
+    return stream
+
+
+def _conversation(line: str, where: str) -> Conversation:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        turns = tuple((turn["role"], turn["text"]) for turn in row["turns"])
+        kind, system = row.get("kind", "other"), row.get("system")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: expected an object with turns of role and text: {error!r}") from error
+    if not turns or [role for role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
+        raise DataError(f"{where}: expected turns of user and assistant in alternation, the user first")
+    return Conversation(kind, system, turns)
+
+
+def _epoch_slice(size: int, start: int, count: int, seed: int) -> Iterator[int]:
+    """Indices ``start`` .. ``start + count`` of an endless sequence of shuffled epochs."""
+    epoch, position = divmod(start, size)
+    order: list[int] = []
+    for _ in range(count):
+        if not order:
+            order = list(range(size))
+            random.Random(f"{seed}/epoch/{epoch}").shuffle(order)
+        yield order[position]
+        position += 1
+        if position == size:
+            epoch, position, order = epoch + 1, 0, []
+
+
+def _joined(
+    first: Conversation, by_system: Mapping[str | None, list[Conversation]], mix: MixConfig, rng: random.Random
+) -> Conversation:
+    turns = list(first.turns)
+    while rng.random() < mix.join_probability and len(turns) < 16:
+        turns += rng.choice(by_system[first.system]).turns
+    return Conversation(first.kind, first.system, tuple(turns))
+
+
+def _encode(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerFast, mix: MixConfig, rng: random.Random
+) -> tuple[list[int], list[float]]:
+    """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1."""
+    system = conversation.system
+    if system is None and rng.random() < mix.default_system_probability:
+        system = DEFAULT_SYSTEM
+    spoken = rng.random() < mix.plain_probability
+    pieces = [(f"<|im_start|>system\n{system}<|im_end|>\n", 0.0)] if system else []
+    for role, text in conversation.turns:
+        weight = 1.0 if role == "assistant" else mix.user_weight
+        pieces.append((f"<|im_start|>{role}\n", 0.0))
+        pieces.append((plain(text) if spoken and role == "user" else text, weight))
+        pieces.append(("<|im_end|>", weight))
+        pieces.append(("\n", 0.0))
+    ids: list[int] = []
+    weights: list[float] = []
+    for text, weight in pieces:
+        new = tokenizer.encode(text, add_special_tokens=False)
+        ids += new
+        weights += [weight] * len(new)
+    return ids[: mix.max_tokens], weights[: mix.max_tokens]
+
+
+def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> TextBatch:
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    weights = torch.zeros(len(rows), width)
+    for i, (row, weight) in enumerate(rows):
+        ids[i, : len(row)], mask[i, : len(row)], weights[i, : len(row)] = torch.tensor(row), 1, torch.tensor(weight)
+    return TextBatch(ids, mask, weights)
+
+
+def plain(text: str) -> str:
+    """Lower case, no punctuation (a minus or an apostrophe inside a word stays), single spaces."""
+    return " ".join(word.strip(string.punctuation.replace("-", "")) for word in text.lower().split()).strip()
