@@ -27,7 +27,7 @@ class DataConfig:
     questions: int = 7500
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
-    other_answers_share: float = 0.25
+    other_answers_share: float = 0.5
     workers: int = 1  # synthesisers at a time
 
     def __post_init__(self) -> None:

@@ -2,8 +2,8 @@
 
 Narrow on purpose: a few hundred facts, arithmetic up to ten plus ten, repetition, names and small talk in many
 phrasings, so that a backbone of a few million parameters answers wordings it has never seen. Which phrasings are
-held out is decided by hash in ``relations.py``: the first question of a conversation decides its split, every
-other whole question in it comes from the same split, and follow-ups ("And of Spain?") are shared by all splits.
+held out is decided by hash in ``relations.py``: every whole question of a conversation comes from the phrasings of
+its split. Shared by all splits are only follow-ups ("And of Spain?") and introductions ("My name is Tom.").
 
 Lines are ``{"id", "system": str | null, "turns": [{"role", "text"}, ...], "kind"}``, byte-identical for a seed.
 """

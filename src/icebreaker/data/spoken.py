@@ -90,7 +90,7 @@ def build_answers(
     text: Path,
     out: Path,
     *,
-    other_share: float = 0.25,
+    other_share: float = 0.5,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
