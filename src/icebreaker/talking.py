@@ -3,6 +3,7 @@
 Knows nothing of the command line. The parts of the latency follow the paper's figure (arXiv:2411.00774, latency).
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -14,17 +15,20 @@ import torch
 from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES, SAMPLE_RATE
-from icebreaker.audio.pcm import stream_audio
+from icebreaker.audio.microphone import Microphone, Speaker
+from icebreaker.audio.pcm import save_wav, stream_audio
+from icebreaker.audio.vad import Boundary, Silero, VadIterator
 from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
-from icebreaker.duplex import Committed, DuplexConfig, ReplyFinished, SpeechStarted, Turn
+from icebreaker.duplex import Committed, DuplexConfig, Event, ReplyFinished, SpeechStarted, SpeechStopped, Turn
 from icebreaker.errors import AudioError
 
-__all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue"]
+__all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
 
 LISTENING_RATE = 12.5  # LLM positions a second of speech
 REPLY_POSITIONS = 700  # room for prompts, suffix and the longest reply
 MAX_QUESTION_S = 120.0  # of one turn
+MICROPHONE_CAPACITY = 8000  # LLM positions of a conversation, about ten minutes
 
 
 @dataclass
@@ -190,3 +194,47 @@ def _chunks(path: Path) -> Iterator[Tensor]:
                 "cut it into questions"
             )
         yield torch.from_numpy(np.pad(piece, (0, CHUNK_SAMPLES - len(piece))))
+
+
+def talk_by_microphone(
+    dialogue: Dialogue, *, seed: int = 0, say: Callable[[str], None] = lambda text: None, out: Path | None = None
+) -> None:
+    """Talk until the microphone is closed or the user presses Ctrl-C.
+
+    The voice detector opens an utterance, the state head ends it. While an answer plays the microphone is not
+    listened to: without echo cancellation the assistant would hear itself.
+
+    Raises:
+        AudioError: there is no microphone, no speaker, or no ``sounddevice``.
+    """
+    state = dialogue.initial_state([seed], MICROPHONE_CAPACITY)
+    _, state = dialogue.think(state)
+    silero, iterator = Silero(), VadIterator()
+    voice, decision = silero.initial_state(1), iterator.initial_state()
+    answers: list[np.ndarray] = []
+    with Microphone() as microphone, Speaker(dialogue.sample_rate) as speaker, contextlib.suppress(KeyboardInterrupt):
+        for block in microphone:
+            waveform = torch.as_tensor(block, dtype=torch.float32)[None]
+            probabilities, voice = silero(waveform, voice)
+            events: list[Event] = []
+            for probability in probabilities[0].tolist():
+                event, decision = iterator.step(probability, decision)
+                if event is not None:
+                    events.append(SpeechStarted() if event.boundary is Boundary.START else SpeechStopped())
+            _, state = dialogue.step(waveform, [True], state, {0: events})
+            if state.rows[0].turn is not Turn.SPEAKING:
+                continue
+            for sound, text, now in _reply(dialogue, state, {}, time.perf_counter()):
+                state = now
+                answers.append(sound.float().cpu().numpy())
+                speaker.play(answers[-1])
+                say(text)
+            speaker.drain()
+            say("\n")
+            microphone.clear()
+            state = dialogue.signal(0, ReplyFinished(), state)
+            if int(state.context.length[0]) > MICROPHONE_CAPACITY - REPLY_POSITIONS:
+                raise AudioError("the conversation has filled the context; start again for a new one")
+            voice, decision = silero.initial_state(1), iterator.initial_state()
+    if out is not None and answers:
+        save_wav(out, np.concatenate(answers), dialogue.sample_rate)

@@ -60,6 +60,14 @@ class Microphone:
                 yield pending[:CHUNK_SAMPLES]
                 pending = pending[CHUNK_SAMPLES:]
 
+    def clear(self) -> None:
+        """Forget what was recorded and not yet read."""
+        while True:
+            try:
+                self._blocks.get_nowait()
+            except queue.Empty:
+                return
+
     def _heard(self, samples: NDArray[np.float32], frames: int, time: object, status: object) -> None:
         """Called by PortAudio's thread with [frames, 1]; its buffer is only lent."""
         try:

@@ -184,8 +184,7 @@ class Dialogue:
     def think(self, state: DialogueState) -> tuple[dict[int, tuple[float, float, float]], DialogueState]:
         """Feed the LLM once: chunks heard get a verdict, replies a token."""
         probabilities: dict[int, tuple[float, float, float]] = {}
-        overlapping = {i: row for i, row in enumerate(state.rows) if row.turn is Turn.OVERLAP}
-        aside = {i: row.utterance.pending for i, row in overlapping.items() if _waits(row.utterance)}
+        aside = {i: fed for i, row in enumerate(state.rows) if (fed := _aside(row)) is not None}
         if aside and state.branch is not None:
             last, branch = self._feed(aside, state.branch)
             state = _utterances_fed(state._replace(branch=branch), aside)
@@ -386,6 +385,11 @@ class Dialogue:
 
 def _waits(utterance: Utterance | None) -> bool:
     return utterance is not None and utterance.pending is not None
+
+
+def _aside(row: Row) -> Tensor | None:
+    """What the branch is to be fed."""
+    return row.utterance.pending if row.turn is Turn.OVERLAP and row.utterance is not None else None
 
 
 def _pending(row: Row) -> Tensor | None:
