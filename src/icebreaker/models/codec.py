@@ -107,18 +107,17 @@ class Quantizer(nn.Module):
         """Nearest codes [B, K, T] of latents [B, D, T]; each residual layer codes what the ones before left over."""
         residual, codes = latents.mT, list[Tensor]()
         for layer in range(self.layers):
-            books = self.books[layer * self.groups : (layer + 1) * self.groups]
-            found = [
-                nearest(part, book.weight) for part, book in zip(residual.chunk(self.groups, -1), books, strict=True)
-            ]
-            residual = residual - torch.cat([book(code) for book, code in zip(books, found, strict=True)], dim=-1)
+            books = [self.codebook(layer * self.groups + group) for group in range(self.groups)]
+            found = [nearest(part, book) for part, book in zip(residual.chunk(self.groups, -1), books, strict=True)]
+            residual = residual - torch.cat([book[code] for book, code in zip(books, found, strict=True)], dim=-1)
             codes += found
         return torch.stack(codes, dim=1)
 
     def quantise_voice(self, voice: Tensor) -> Tensor:
         """Nearest voice codes [B, n] of voice vectors [B, D_voice]."""
         parts = voice.chunk(len(self.voice_books), dim=-1)
-        return torch.stack([nearest(p, b.weight) for p, b in zip(parts, self.voice_books, strict=True)], dim=-1)
+        books = [book.get_parameter("weight") for book in self.voice_books]
+        return torch.stack([nearest(part, book) for part, book in zip(parts, books, strict=True)], dim=-1)
 
 
 def nearest(vectors: Tensor, book: Tensor) -> Tensor:

@@ -82,5 +82,5 @@ def cut(recording: NDArray[np.int16], start: int, samples: int, margin: int) -> 
     """``samples`` from ``start`` with ``margin`` around, zeros where the recording does not reach."""
     begin, end = start - margin, start + samples + margin
     inside = recording[max(0, begin) : max(0, end)]
-    left = max(0, -begin)
+    left = min(max(0, -begin), samples + 2 * margin)
     return np.pad(inside, (left, samples + 2 * margin - left - len(inside)))

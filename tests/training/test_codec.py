@@ -1,0 +1,162 @@
+"""The codec stage at toy size: phases, resuming, what it leaves behind."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from icebreaker.audio.pcm import save_wav
+from icebreaker.config import from_mapping, load_toml
+from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.errors import DataError, TrainingError
+from icebreaker.models.codec import Codec, CodecConfig
+from icebreaker.training.codec import AdversaryConfig, CodecStage, CodecTrainingConfig, run
+from icebreaker.training.codec_batches import SegmentSource, cut, levelled
+from icebreaker.training.loop import OptimConfig, StepReport
+from icebreaker.training.stage_files import load_into, stage_config
+
+RATE = 24_000
+MODEL = CodecConfig(
+    resblock="2", upsample_rates=(5, 4, 5, 6), upsample_kernel_sizes=(11, 8, 11, 12), upsample_initial_channel=16,
+    resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),), codes=8, latent_dim=4, encoder="mel",
+    encoder_channels=8, encoder_blocks=1, voice_codes=0, voice=(),
+)  # fmt: skip
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    random, items = np.random.default_rng(0), []
+    for index, split in enumerate(["train", "train", "valid"]):
+        time = np.arange(RATE) / RATE
+        tone = 0.2 * np.sin(2 * np.pi * (150 + 80 * index) * time * (1 + time)) + 0.01 * random.standard_normal(RATE)
+        path = tmp_path / "answers" / f"{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        save_wav(path, tone.astype(np.float32), RATE)
+        items.append(Item(id=f"a{index}", audio=path, seconds=1.0, text="beep", split=split))
+    write_manifest(tmp_path / "answers" / "manifest.jsonl", items)
+    return tmp_path / "answers" / "manifest.jsonl"
+
+
+def config(manifest: Path, output: Path, steps: int = 8) -> CodecTrainingConfig:
+    return CodecTrainingConfig(
+        optim=OptimConfig(steps=steps, lr=1e-3, warmup=2, betas=(0.8, 0.99), log_every=1, save_every=3),
+        model=MODEL, data=manifest, output=output, freeze_at=5, quantise_from=2, rows=2, segment_codes=6,
+        margin_codes=3, cluster_batches=2, evaluate_every=0,
+        adversary=AdversaryConfig(periods=(2,), windows=(512,), channels=2, warmup=1),
+    )  # fmt: skip
+
+
+def test_resuming_equals_going_on(manifest: Path, tmp_path: Path) -> None:
+    """Stopped twice: once while everything learns, once against the judges."""
+    whole, broken = config(manifest, tmp_path / "whole"), config(manifest, tmp_path / "broken")
+    run(whole)
+    for stop in (4, 7):
+
+        def stop_there(report: StepReport, stop: int = stop) -> None:
+            if report.step == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(broken, stop_there)
+    run(broken)
+    a, b = (torch.load(each.output / "last.pt", weights_only=True) for each in (whole, broken))
+    assert a["step"] == b["step"] == 8
+    flat_a, flat_b = torch.utils._pytree.tree_leaves(a), torch.utils._pytree.tree_leaves(b)
+    assert all(
+        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(flat_a, flat_b, strict=True)
+    )
+    assert (whole.output / "codes.jsonl").read_text() == (broken.output / "codes.jsonl").read_text()
+
+
+def test_what_a_run_leaves(manifest: Path, tmp_path: Path) -> None:
+    settings = config(manifest, tmp_path / "out")
+    at_freeze: dict[str, torch.Tensor] = {}
+
+    def watch(report: StepReport) -> None:
+        if report.step == 6:  # the first step of the second phase has just been taken
+            codec = Codec(MODEL)
+            load_into(codec, settings.output, "codec")
+            at_freeze.update(codec.state_dict())
+
+    run(settings, watch)
+    codec = Codec(from_mapping(CodecConfig, stage_config(settings.output)["model"], "config.json"))
+    load_into(codec, settings.output, "codec")
+    after = codec.state_dict()
+    frozen = {key for key in after if key.startswith(("encoder.", "quantizer."))}
+    assert all(torch.equal(after[key], at_freeze[key]) for key in frozen)
+    assert not torch.equal(after["generator.conv_pre.weight"], at_freeze["generator.conv_pre.weight"])
+    rows = [json.loads(line) for line in (settings.output / "codes.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["a0", "a1", "a2"]
+    assert all(len(row["codes"]) == 40 and max(row["codes"]) < 8 for row in rows)
+    metrics = [json.loads(line) for line in (settings.output / "metrics.jsonl").read_text().splitlines()]
+    steps = {row["step"]: row for row in metrics if "loss" in row}
+    assert all(np.isfinite(row["loss"]) for row in steps.values())
+    assert "perplexity" not in steps[2]
+    assert steps[3]["perplexity"] > 1
+    assert "fooled" not in steps[6]  # the judges learn alone at first
+    assert steps[7]["fooled"] > 0
+    assert metrics[-1]["evaluation"]["codes_used"] >= 1
+
+
+def test_loss_falls(manifest: Path, tmp_path: Path) -> None:
+    settings = config(manifest, tmp_path / "out", steps=40)
+    settings = replace(settings, freeze_at=40, optim=replace(settings.optim, lr=5e-3))
+    losses: list[float] = []
+    run(settings, lambda report: losses.append(report.parts["mel"]))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_weight_norm_and_codebook_are_in_the_checkpoint(manifest: Path, tmp_path: Path) -> None:
+    state = CodecStage(config(manifest, tmp_path / "out")).run.state_dict()
+    assert "quantizer.books.0.weight" in state["modules"]["codec"]
+    assert set(state["also"]) == {"averages", "judges", "judges_optimizer"}
+
+
+def test_segments_are_a_function_of_seed_and_number(manifest: Path) -> None:
+    source = SegmentSource(manifest, "train", RATE)
+    first, second = (source.batches(0, seed=1, rows=2, samples=1200, margin=600) for _ in range(2))
+    next(first)
+    later = source.batches(1, seed=1, rows=2, samples=1200, margin=600)
+    next(second)
+    batch = next(later).waveform
+    assert torch.equal(batch, next(second).waveform)
+    assert batch.shape == (2, 2400)
+    other = next(source.batches(1, seed=2, rows=2, samples=1200, margin=600)).waveform
+    assert not torch.equal(batch, other)
+
+
+def test_cutting_and_levelling() -> None:
+    recording = np.arange(1, 11, dtype=np.int16)
+    assert cut(recording, 0, 3, 2).tolist() == [0, 0, 1, 2, 3, 4, 5]
+    assert cut(recording, 8, 3, 2).tolist() == [7, 8, 9, 10, 0, 0, 0]
+    assert cut(recording, -4, 2, 1).tolist() == [0, 0, 0, 0]
+    assert cut(recording, 12, 2, 1).tolist() == [0, 0, 0, 0]
+    loud = levelled(np.sin(np.arange(24_000) / 9).astype(np.float32) * 0.9)
+    assert np.sqrt(np.mean(loud**2)) == pytest.approx(0.1, rel=0.02)
+    assert not levelled(np.zeros(5, np.float32)).any()
+
+
+def test_misuse_is_named(manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no recording of split 'none'"):
+        SegmentSource(manifest, "none", RATE)
+    with pytest.raises(ValueError, match="quantise_from < freeze_at"):
+        replace(config(manifest, tmp_path), quantise_from=6)
+    with pytest.raises(ValueError, match="one codebook"):
+        replace(config(manifest, tmp_path), model=CodecConfig())
+    small = config(manifest, tmp_path / "out", steps=6)
+    run(small)
+    (small.output / "last.pt").rename(small.output / "kept.pt")
+    other = replace(small, model=replace(MODEL, latent_dim=6))
+    (small.output / "kept.pt").rename(small.output / "last.pt")
+    with pytest.raises(TrainingError, match="expected shape"):
+        run(other)
+
+
+def test_the_shipped_configuration_is_whole() -> None:
+    path = Path(__file__).parents[2] / "configs" / "mini" / "codec.toml"
+    settings = load_toml(path, CodecTrainingConfig)
+    assert settings.model.hop_length == 600
+    assert settings.model.codes == 1024
