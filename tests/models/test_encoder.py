@@ -205,6 +205,11 @@ def test_what_cannot_stream_says_so(change: dict[str, object], frames: int, mess
         encoder(torch.randn(1, frames, 20), encoder.initial_state(1))
 
 
+def test_a_recording_without_a_whole_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 4 feature frames, got 3; pad the end"):
+        build().encode(torch.randn(1, 3, 20), torch.tensor([3]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

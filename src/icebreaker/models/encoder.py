@@ -124,7 +124,7 @@ class Encoder(nn.Module):
             [B, T // 4, D] frames at 25 Hz (zero past the end) and the [B] number of frames of each row.
 
         Raises:
-            ValueError: random masks are due and there is no generator.
+            ValueError: there is no whole frame, or random masks are due and there is no generator.
         """
         features = F.pad(fbank, (0, 0, CONTEXT_FRAMES, 0))
         return self.encode_features(
@@ -141,6 +141,10 @@ class Encoder(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As ``encode``, on [B, T, F] features that already begin with their 3 frames of context."""
+        if features.shape[1] < CONTEXT_FRAMES + RATE:
+            raise ValueError(
+                f"expected at least {RATE} feature frames, got {features.shape[1] - CONTEXT_FRAMES}; pad the end"
+            )
         x = self._embed(features)
         frames = x.shape[1]
         frame_lengths = ((lengths - CONTEXT_FRAMES) // RATE).clamp(min=0)
