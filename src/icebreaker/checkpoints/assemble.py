@@ -18,6 +18,7 @@ from icebreaker.checkpoints.card import StageRecord, model_card
 from icebreaker.checkpoints.modules import PARTS, ModelConfig
 from icebreaker.config import from_mapping
 from icebreaker.dialogue.parts import DialogueSettings
+from icebreaker.duplex import DuplexConfig
 from icebreaker.errors import CheckpointError, ConfigError
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
@@ -66,7 +67,8 @@ def assemble(
         runs: folder of the stages, such as ``runs/mini``.
         out: where the bundle goes.
         llm: the frozen LLM; default: the one that stage ``backbone`` trained.
-        settings: how the bundle is used unless its user says otherwise; default: the package's.
+        settings: how the bundle is used unless its user says otherwise; default: the package's, and an answer also
+            where the turn head of a small model stays undecided until a long silence.
         storage: floating-point type of the stored weights.
         embed_llm: whether the LLM comes along.
         name: title of the model card.
@@ -91,7 +93,8 @@ def assemble(
         name=llm_folder.parent.name if llm is None else llm_folder.name,
         path="llm" if embed_llm else None,
     )
-    config = BundleConfig(model=model, llm=reference, settings=settings or DialogueSettings())
+    settings = settings or DialogueSettings(duplex=DuplexConfig(answer_silence=True))
+    config = BundleConfig(model=model, llm=reference, settings=settings)
     card = model_card(name, [_record(runs / stage) for stage in STAGES if (runs / stage).is_dir()], config, weights)
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
 
@@ -147,7 +150,8 @@ def _check_one_llm(stages: Mapping[str, Stage], llm_folder: Path) -> None:
 
 
 def _llm_fingerprint(config: Mapping[str, Any]) -> str | None:
-    recorded = config.get("llm_sha256")
+    """``nn.weights.weights_sha256`` of the LLM as the stage had it when it ended."""
+    recorded = config.get("llm_weights_sha256") or config.get("llm_sha256")
     return recorded.get("after") if isinstance(recorded, Mapping) else recorded
 
 

@@ -8,6 +8,7 @@ from transformers import AutoConfig
 from icebreaker.checkpoints.assemble import assemble, is_runs
 from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
 from icebreaker.checkpoints.freeze_omni import is_official, read_official
+from icebreaker.checkpoints.official_config import read_audiollm_config
 from icebreaker.config import load_toml
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError
@@ -52,29 +53,30 @@ def convert(
         chosen = None if settings is None else load_toml(settings, DialogueSettings)
         assemble(model, out, llm=llm, settings=chosen, storage=storage, embed_llm=embed_llm)
     elif is_official(model):
-        if llm is None:
-            raise CheckpointError(
-                f"{model}: its LLM's hash goes into the bundle; give the Hugging Face folder with --llm"
-            )
-        official = read_official(model)
-        reference = LLMReference(
-            sha256=folder_sha256(llm),
-            width=_width(llm),
-            name=llm.name,
-            path="llm" if embed_llm else None,
-        )
-        if reference.width != official.model.adapter.llm_dim:
-            raise CheckpointError(
-                f"{llm} has width {reference.width}, {model} was trained with an LLM of width "
-                f"{official.model.adapter.llm_dim}; give that one"
-            )
-        config = BundleConfig(model=official.model, llm=reference, settings=official.settings)
-        write_bundle(out, config, official.weights, OFFICIAL_CARD, storage=storage, llm_folder=llm)  # type: ignore[arg-type]
+        _convert_official(model, out, llm, storage, embed_llm)
     else:
         raise CheckpointError(
             f"{model}: expected the official checkpoints (audiollm/, decoder/, codec/) or training runs (alignment/, "
             "spoken_qa/, codec/, codec_lm/ ...)"
         )
+
+
+def _convert_official(
+    model: Path, out: Path, llm: Path | None, storage: Literal["float16", "float32"], embed_llm: bool
+) -> None:
+    if llm is None:
+        raise CheckpointError(f"{model}: its LLM's hash goes into the bundle; give the Hugging Face folder with --llm")
+    expected, width = read_audiollm_config(model / "audiollm" / "train.yaml").adapter.llm_dim, _width(llm)
+    if width != expected:
+        raise CheckpointError(
+            f"{llm} has width {width}, {model} was trained with an LLM of width {expected}; give that one"
+        )
+    official = read_official(model)
+    reference = LLMReference(
+        sha256=folder_sha256(llm), width=width, name=llm.name, path="llm" if embed_llm else None
+    )  # fmt: skip
+    config = BundleConfig(model=official.model, llm=reference, settings=official.settings)
+    write_bundle(out, config, official.weights, OFFICIAL_CARD, storage=storage, llm_folder=llm)
 
 
 def _width(llm: Path) -> int:

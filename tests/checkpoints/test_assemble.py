@@ -1,0 +1,117 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from icebreaker.checkpoints.assemble import assemble, is_runs
+from icebreaker.checkpoints.bundle import load_bundle, read_bundle_config
+from icebreaker.checkpoints.modules import ModelConfig
+from icebreaker.config import to_mapping
+from icebreaker.errors import CheckpointError
+from icebreaker.models.llm import LLM
+from icebreaker.models.llm_folder import folder_sha256
+from icebreaker.nn.weights import weights_sha256
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save(folder: Path, modules: dict[str, nn.Module], config: dict[str, Any]) -> None:
+    folder.mkdir(parents=True)
+    weights = {
+        f"{name}.{key}": v.contiguous() for name, module in modules.items() for key, v in module.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = [{"step": 20, "loss": 1.0, "seconds": 1800.0}, {"step": 40, "loss": 0.5, "seconds": 3600.0}]
+    rows.append({"step": 40, "evaluation": {"wer": 0.125}})  # type: ignore[dict-item]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, modules: dict[str, nn.Module], model_config: ModelConfig, llm_folder: Path) -> Path:
+    """Stage folders as training leaves them."""
+    runs = tmp_path / "runs"
+    llm = Path(shutil.copytree(llm_folder, runs / "backbone" / "llm"))
+    settings = json.loads((llm / "tokenizer_config.json").read_text())
+    (llm / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": CHATML}))
+    sha256 = weights_sha256(LLM.load(llm))
+    heard = {"llm_sha256": {"before": sha256, "after": sha256}, "optim": {"seed": 7, "steps": 40}}
+    sizes = {"encoder_config": to_mapping(model_config.encoder), "adapter": to_mapping(model_config.adapter)}
+    ctc = nn.Linear(8, 5)
+    save(
+        runs / "alignment",
+        {"encoder": modules["encoder"], "adapter": modules["adapter"], "prompts": modules["prompts"], "ctc": ctc},
+        {**heard, **sizes, "prompts": 3, "tasks": 2, "encoder": "runs/encoder_ctc"},
+    )
+    judged = {"prompts": modules["prompts"], "turn_head": modules["turn_head"]}
+    save(runs / "spoken_qa", judged, {**heard, "classes": 4, "prompts": 3})
+    save(runs / "codec", {"codec": modules["codec"]}, {"model": to_mapping(model_config.codec)})
+    spoken: dict[str, Any] = {"llm_sha256": folder_sha256(llm), "llm_weights_sha256": sha256}
+    spoken["model"] = to_mapping(model_config.codec_lm)
+    save(
+        runs / "codec_lm_prefix",
+        {"codec_lm": modules["codec_lm"]},
+        {**spoken, "model": to_mapping(model_config.codec_lm)},
+    )
+    return runs
+
+
+def test_stages_become_a_bundle_that_loads(runs: Path, tmp_path: Path, modules: dict[str, nn.Module]) -> None:
+    assert is_runs(runs)
+    assemble(runs, tmp_path / "mini")
+    config = read_bundle_config(tmp_path / "mini")
+    assert config.llm.sha256 == folder_sha256(runs / "backbone" / "llm")
+    assert (config.llm.width, config.llm.path, config.llm.name) == (128, "llm", "backbone")
+    assert config.settings.duplex.answer_silence
+    stored = load_file(tmp_path / "mini" / "model.safetensors")
+    assert not any(name.startswith("ctc.") for name in stored)
+    parts = load_bundle(tmp_path / "mini")
+    for part, module in modules.items():
+        for name, value in module.state_dict().items():
+            expected = value if name in ("mean", "istd") or not value.is_floating_point() else value.half().float()
+            assert torch.equal(getattr(parts, part).state_dict()[name], expected), (part, name)
+    assert parts.llm.tokenizer.decode(parts.chat.suffix_ids) == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_the_card_says_what_was_trained_and_measured(runs: Path, tmp_path: Path) -> None:
+    assemble(runs, tmp_path / "mini", name="Tiny")
+    card = (tmp_path / "mini" / "MODEL_CARD.md").read_text()
+    assert card.startswith("# Tiny\n")
+    assert f"sha256 `{folder_sha256(runs / 'backbone' / 'llm')}`" in card
+    assert "| alignment | encoder and adapter, through the frozen LLM | 40 | 7 |" in card
+    assert "| 1.00 |" in card
+    assert "| alignment | wer | 0.125 |" in card
+    assert "| turn_head | 516 |" in card
+    assert str(tmp_path) not in card
+
+
+def test_an_unfinished_stage_is_named(runs: Path, tmp_path: Path) -> None:
+    (runs / "spoken_qa" / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"spoken_qa: no finished stage .* configs/mini/spoken_qa\.toml first"):
+        assemble(runs, tmp_path / "mini")
+    assert not (tmp_path / "mini").exists()
+
+
+def test_stages_of_different_llms_do_not_mix(runs: Path, tmp_path: Path) -> None:
+    path = runs / "spoken_qa" / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"llm_sha256": {"before": "0" * 64, "after": "0" * 64}}))
+    with pytest.raises(CheckpointError, match=r"spoken_qa was trained with an LLM of fingerprint 0{16}"):
+        assemble(runs, tmp_path / "mini")
+
+
+def test_stages_of_different_sizes_do_not_mix(runs: Path, tmp_path: Path) -> None:
+    path = runs / "codec" / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["codes"] = 32
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="codec_lm has 16 codes, the codec 32"):
+        assemble(runs, tmp_path / "mini")
