@@ -1,21 +1,22 @@
 """One autoregressive step of the speech decoder at the published sizes, random weights, float32, one thread.
 
 Three figures: ours; a straightforward version (separate projections, keys and values concatenated at every step,
-explicit softmax); and the floor, the time to read the weights of a step once at the memory bandwidth measured here.
+explicit softmax); and the floor, the time to sum as many bytes as a step has weights. The three take turns, so that a
+busy machine is as busy for each; medians, and the best of all rounds.
 
-    OMP_NUM_THREADS=1 python benchmarks/codec_lm.py [--hidden 896] [--steps 60]
+    OMP_NUM_THREADS=1 python benchmarks/codec_lm.py [--steps 60]
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
-from icebreaker.nn.llama import rope
 
 PREFIX_VECTORS, CONTEXT_VECTORS = 25, 10  # LLM positions: 100 and 40 decoder positions
 
@@ -53,53 +54,51 @@ class PlainLayer(nn.Module):
         return torch.cat([-two, one], dim=-1)
 
 
-def median_ms(times: list[float]) -> float:
-    return 1000 * sorted(times)[len(times) // 2]
+class Ours:
+    """A running generation of our decoder."""
+
+    def __init__(self, model: CodecLM) -> None:
+        width = model.config.llm_dim
+        text, prefix = torch.randn(1, CONTEXT_VECTORS, width), torch.randn(1, PREFIX_VECTORS, width)
+        lengths = torch.tensor([CONTEXT_VECTORS]), torch.tensor([PREFIX_VECTORS])
+        self.model, self.state = model, model.prefill(text, lengths[0], prefix, lengths[1])
+        self.code = torch.tensor([model.config.sos])
+
+    def step(self) -> None:
+        logits, self.state = self.model.step(self.code, self.state)
+        self.code = logits.argmax(dim=-1)
 
 
-@torch.no_grad()
-def ours(model: CodecLM, steps: int) -> list[float]:
-    width = model.config.llm_dim
-    text, prefix = torch.randn(1, CONTEXT_VECTORS, width), torch.randn(1, PREFIX_VECTORS, width)
-    lengths = torch.tensor([CONTEXT_VECTORS]), torch.tensor([PREFIX_VECTORS])
-    state = model.prefill(text, lengths[0], prefix, lengths[1])
-    code, times = torch.tensor([model.config.sos]), []
-    for _ in range(steps):
-        start = time.perf_counter()
-        logits, state = model.step(code, state)
-        code = logits.argmax(dim=-1)
-        times.append(time.perf_counter() - start)
-    return times
+class Plain:
+    """A running generation of the textbook decoder."""
 
+    def __init__(self, config: CodecLMConfig) -> None:
+        sizes = config.hidden, config.heads, config.linear_units
+        self.layers = [PlainLayer(*sizes) for _ in range(config.blocks)]
+        self.embedding, self.head = (
+            nn.Embedding(config.vocab_size, config.hidden),
+            nn.Linear(config.hidden, config.vocab_size),
+        )
+        self.size = config.hidden // config.heads
+        used = config.split * (PREFIX_VECTORS + CONTEXT_VECTORS) + 1
+        self.caches = [[torch.randn(1, config.heads, used, self.size) for _ in range(2)] for _ in self.layers]
+        self.code, self.position = torch.tensor([[config.sos]]), config.split * CONTEXT_VECTORS + 1
 
-@torch.no_grad()
-def plain(config: CodecLMConfig, steps: int) -> list[float]:
-    layers = [PlainLayer(config.hidden, config.heads, config.linear_units) for _ in range(config.blocks)]
-    embedding, head = nn.Embedding(config.vocab_size, config.hidden), nn.Linear(config.hidden, config.vocab_size)
-    size = config.hidden // config.heads
-    used = config.split * (PREFIX_VECTORS + CONTEXT_VECTORS) + 1
-    caches = [[torch.randn(1, config.heads, used, size) for _ in range(2)] for _ in layers]
-    code, times = torch.tensor([[config.sos]]), []
-    for step in range(steps):
-        start = time.perf_counter()
-        cos, sin = rope(torch.tensor([[41 + step]]), size)
-        x = embedding(code)
-        for layer, cache in zip(layers, caches, strict=True):
+    @torch.no_grad()
+    def step(self) -> None:
+        angles = self.position / 10_000 ** (torch.arange(0, self.size, 2) / self.size)
+        cos, sin = torch.cat([angles, angles]).cos(), torch.cat([angles, angles]).sin()
+        x = self.embedding(self.code)
+        for layer, cache in zip(self.layers, self.caches, strict=True):
             x = layer(x, cos, sin, cache)
-        code = head(layers[0].norm(x, 0)).argmax(dim=-1)
-        times.append(time.perf_counter() - start)
-    return times
+        self.code = self.head(self.layers[0].norm(x, 0)).argmax(dim=-1)
+        self.position += 1
 
 
-def floor(model: CodecLM) -> tuple[float, float]:
-    """Bytes of the weights of a step, and the best bandwidth at which a sum can read as many."""
-    size = sum(p.numel() * p.element_size() for module in (model.layers, model.head) for p in module.parameters())
-    block, times = torch.ones(size // 4), []
-    for _ in range(20):
-        start = time.perf_counter()
-        block.sum()
-        times.append(time.perf_counter() - start)
-    return size, size / min(times)
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -110,15 +109,19 @@ def main() -> None:
     torch.manual_seed(0)
     config = CodecLMConfig()
     model = CodecLM(config).eval()
-    size, bandwidth = floor(model)
-    figures = {
-        "ours_ms": median_ms(ours(model, steps)[5:]),
-        "plain_ms": median_ms(plain(config, steps)[5:]),
-        "ours_again_ms": median_ms(ours(model, steps)[5:]),
-        "floor_ms": 1000 * size / bandwidth,
-        "weight_megabytes": size / 1e6,
-        "bandwidth_gigabytes_per_s": bandwidth / 1e9,
-    }
+    size = sum(p.numel() * p.element_size() for module in (model.layers, model.head) for p in module.parameters())
+    block = torch.ones(size // 4)
+    works = {"ours": Ours(model).step, "plain": Plain(config).step, "floor": block.sum}
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(steps + 3):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    figures = {}
+    for name, values in times.items():
+        ordered = sorted(values[3:])
+        figures[f"{name}_ms"], figures[f"{name}_best_ms"] = 1000 * ordered[steps // 2], 1000 * ordered[0]
+    figures["weight_megabytes"] = size / 1e6
+    figures["bandwidth_gigabytes_per_s"] = size / min(times["floor"]) / 1e9
     print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
 
 
