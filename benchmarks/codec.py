@@ -3,7 +3,8 @@
     python benchmarks/codec.py [--mini runs/mini/codec]
 
 At the published sizes with random weights (speed does not depend on them). The floor is the multiplications of each
-convolution over the fastest rate this machine reached on a large matrix product just before.
+convolution over the fastest rate this machine reached on a large matrix product just before. Times are CPU times of the
+one thread: on an idle machine the same as wall time, and little disturbed by neighbours on a busy one.
 """
 
 import argparse
@@ -25,13 +26,13 @@ CHUNK, OVERLAP = 40, 10  # codes, as the official wave-out takes them
 
 
 def median_ms(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median and minimum of wall time; the first call is not counted."""
+    """Median and minimum of CPU time; the first call is not counted."""
     call()
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()
         call()
-        times.append(1e3 * (time.perf_counter() - started))
+        times.append(1e3 * (time.process_time() - started))
     return statistics.median(times), min(times)
 
 

@@ -1,6 +1,6 @@
 """How well an independent recogniser understands speech that went through the codec, beside the source itself.
 
-    python benchmarks/codec_quality.py runs/mini/codec runs/data/answers/manifest.jsonl [--split valid] [--recordings 40]
+    python benchmarks/codec_quality.py runs/mini/codec runs/data/answers/manifest.jsonl [--split valid]
 
 Word error rates of pocketsphinx (US English, free decoding): a judge for clean synthetic speech only, and to be read
 against its error on the source. Also the log-mel distance. Writes ``quality.json`` into the codec's folder.

@@ -8,6 +8,9 @@ from icebreaker.models.codec_layers import SLOPE
 
 __all__ = ["Discriminators", "PeriodDiscriminator", "SpectrogramDiscriminator"]
 
+GAIN = 10.0  # speech at the training level comes to about 1, where convolutions start to learn at once
+COMPRESSION = 0.3  # power of a spectrum's magnitudes that is looked at: quiet parts count too
+
 
 class PeriodDiscriminator(nn.Module):
     """Folds the waveform into rows of ``period`` samples and looks down the columns."""
@@ -23,7 +26,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Scores and inner features of waveform [B, S]."""
-        x = F.pad(waveform, (0, -waveform.shape[1] % self.period))
+        x = F.pad(GAIN * waveform, (0, -waveform.shape[1] % self.period))
         return _judge(x.view(len(x), 1, -1, self.period), self.convs, self.score)
 
 
@@ -48,6 +51,8 @@ class SpectrogramDiscriminator(nn.Module):
             waveform, self.n_fft, self.n_fft // 4, window=self.window, center=False, return_complex=True
         )
         picture = torch.stack([spectrum.real, spectrum.imag], dim=1).mT  # [B, 2, T, F]
+        power = picture.square().sum(dim=1, keepdim=True) + 1e-4
+        picture = picture * power ** ((COMPRESSION - 1) / 2)
         return _judge(picture, self.convs, self.score)
 
 
