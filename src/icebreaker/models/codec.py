@@ -191,7 +191,7 @@ class Codec(nn.Module):
         """Latents [B, D, T] and the voice vector [B, D_voice]; without ``voice`` [B, n], the configured one.
 
         Raises:
-            ValueError: a code or the shape does not fit.
+            ValueError: the shape does not fit, or a voice is named where there is but one.
         """
         frames = codes[:, None] if codes.dim() == 2 else codes
         if frames.dim() != 3 or frames.shape[1] != self.config.codebooks:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import read_manifest
+from icebreaker.errors import DataError
 from icebreaker.models.codec import Codec, CodecConfig, nearest
 from icebreaker.models.codec_layers import add_weight_norm, fold_weight_norm
 from icebreaker.training.codebook import CodebookAverages
@@ -241,6 +242,8 @@ def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = la
         torch.set_num_threads(config.threads)
     stage = CodecStage(config)
     items = read_manifest(config.data, "valid")[: config.evaluate_recordings]
+    if not items:
+        raise DataError(f"{config.data}: no recording of split 'valid'; synthesise more answers")
     held_out = [torch.from_numpy(each)[None] for each in read_recordings(items, config.model.sample_rate)]
     hop = config.model.hop_length
     held_out = [each[:, : each.shape[1] // hop * hop] for each in held_out]
