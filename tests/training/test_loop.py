@@ -1,0 +1,135 @@
+"""The training loop on a toy regression: resume, accumulation, full disks, frozen parts."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from icebreaker.errors import TrainingError
+from icebreaker.training.frozen import freeze, stays_frozen
+from icebreaker.training.loop import OptimConfig, Run, fit, learning_rate, train
+
+Batch = tuple[Tensor, Tensor]
+
+
+def batches_from(start: int) -> Iterator[Batch]:
+    index = start
+    while True:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
+        yield x, x.sum(dim=1, keepdim=True)
+        index += 1
+
+
+def setup(config: OptimConfig) -> tuple[Run, nn.Module]:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 1))
+    return Run({"model": model}, config), model
+
+
+def losses(run: Run, model: nn.Module, folder: Path) -> list[float]:
+    found: list[float] = []
+
+    def loss_fn(batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        loss = (model(batch[0]) - batch[1]).square().mean()
+        return loss, {"squared": loss}
+
+    train(run, batches_from, loss_fn, folder, progress=lambda report: found.append(report.loss))
+    return found
+
+
+def test_resume_equals_uninterrupted(tmp_path: Path) -> None:
+    """Dropout, accumulation and the schedule included: the same losses, the same weights."""
+    config = OptimConfig(steps=12, lr=1e-2, warmup=3, accumulate=2, save_every=1, log_every=1)
+    run, model = setup(config)
+    whole = losses(run, model, tmp_path / "whole")
+
+    first, half = setup(config)
+    stopped: list[float] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(report) -> None:
+        stopped.append(report.loss)
+        if report.step == 6:
+            raise Stopped
+
+    def loss_fn(batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return (half(batch[0]) - batch[1]).square().mean(), {}
+
+    with pytest.raises(Stopped):
+        train(first, batches_from, loss_fn, tmp_path / "parts", progress=stop)
+    second, resumed = setup(config)
+    with torch.no_grad():
+        for parameter in resumed.parameters():
+            parameter.zero_()  # all that counts is the checkpoint
+    rest = losses(second, resumed, tmp_path / "parts")
+    assert stopped[:5] + rest == whole
+    for ours, theirs in zip(resumed.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_metrics_are_written(tmp_path: Path) -> None:
+    run, model = setup(OptimConfig(steps=4, lr=1e-2, log_every=2))
+    losses(run, model, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert rows[0]["squared"] == pytest.approx(rows[0]["loss"])
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, model = setup(OptimConfig(steps=2, lr=1e-2, save_every=1))
+    losses(run, model, tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half a checkpoint")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"last.pt: could not save .* No space left on device; free some disk"):
+        run.save(tmp_path / "last.pt")
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    run, model = setup(OptimConfig(steps=3, lr=1e-2))
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+        next(fit(run, batches_from(0), lambda batch: (model(batch[0]).sum() * torch.nan, {})))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    run, model = setup(OptimConfig(steps=2, lr=1e-2))
+    losses(run, model, tmp_path)
+    other = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
+    with pytest.raises(TrainingError, match=r"model.0.weight: expected shape \(8, 4\), got \(16, 4\)"):
+        losses(Run({"model": other}, OptimConfig(steps=3, lr=1e-2)), other, tmp_path)
+
+
+def test_schedule_warms_up_and_decays() -> None:
+    config = OptimConfig(steps=100, lr=1.0, warmup=10, final_ratio=0.1)
+    rates = [learning_rate(step, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.55)
+    assert rates[100] == pytest.approx(0.1)
+
+
+def test_frozen_parts_are_not_saved_and_must_not_move(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    freeze(model[0])
+    run = Run({"model": model}, OptimConfig(steps=1, lr=1e-2))
+    assert set(run.state_dict()["modules"]["model"]) == {"1.weight", "1.bias"}
+    with stays_frozen(model[0], "the first layer"):
+        losses(run, model, tmp_path)
+    with pytest.raises(TrainingError, match="the first layer moved"), stays_frozen(model[0], "the first layer"):
+        model[0].weight.data[0, 0] += 1e-7
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="nothing to train"):
+        Run({"model": freeze(nn.Linear(2, 2))}, OptimConfig(steps=1, lr=1.0))
