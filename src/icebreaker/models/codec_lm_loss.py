@@ -60,4 +60,5 @@ def alignment_loss(taught: Taught, first: Tensor, last: Tensor, layer: int, spli
     on_word = (place >= split * first[..., None]) & (place < split * last[..., None])
     known = first >= 0
     amount = (weights * on_word).sum(dim=-1)[known]
-    return -(amount + 1e-6).log().mean() if len(amount) else weights.new_zeros(())
+    loss: Tensor = -(amount + 1e-6).log().mean() if len(amount) else weights.new_zeros(())
+    return loss
