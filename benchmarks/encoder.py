@@ -115,7 +115,9 @@ def plain_step(encoder: Encoder, table: Tensor) -> Callable[[], object]:
 
 def plain(encoder: Encoder, features: Tensor, caches: PAIRS, table: Tensor) -> Tensor:
     heads = encoder.config.heads
-    x = encoder.subsampling((features - encoder.mean) * encoder.istd)
+    subsampling = encoder.subsampling
+    x = F.relu(subsampling.conv1(((features - encoder.mean) * encoder.istd).unsqueeze(1)))
+    x = subsampling.linear(F.relu(subsampling.conv2(x)).transpose(1, 2).flatten(2))
     x = encoder.embed(x) * encoder.config.width**0.5
     rows = table[100 : 100 + CACHED + FRAMES].unsqueeze(0)
 
