@@ -103,7 +103,7 @@ def test_bad_models_are_one_line(run, tmp_path: Path) -> None:
     for model, llm, words in (
         (tmp_path / "nothing", GOLDEN / "llm", "neither a folder nor a bundle"),
         (GOLDEN / "checkpoints", tmp_path / "no-llm", "no-llm"),
-        (GOLDEN / "llm", GOLDEN / "llm", "expected a bundle"),
+        (GOLDEN / "llm", GOLDEN / "llm", "not the configuration of a bundle"),
     ):
         code, _, stderr = run("talk", str(QUESTION), "--model", str(model), "--llm", str(llm))
         assert code == 1

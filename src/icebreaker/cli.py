@@ -185,6 +185,7 @@ def main() -> None:
     """Entry point: errors a user can mend become one line and an exit code."""
     debug = "--debug" in sys.argv
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other on small machines
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # loading has our own message
     try:
         app(standalone_mode=True)
     except IcebreakerError as error:

@@ -110,10 +110,11 @@ def answer_file(
     Raises:
         AudioError: the file cannot be read, or is longer than a turn can be.
     """
+    chunks = list(_chunks(path))  # a file that turns out damaged or too long fails before anything is said
     if not use_turn_head:
         dialogue = dialogue.with_duplex(DuplexConfig(take_threshold=1.0, ignore_threshold=1.0))
     state = dialogue.initial_state([seed], int(MAX_QUESTION_S * LISTENING_RATE) + REPLY_POSITIONS)
-    answer, _ = answer_turn(dialogue, _chunks(path), state, say=say)
+    answer, _ = answer_turn(dialogue, chunks, state, say=say)
     return answer
 
 
@@ -148,7 +149,7 @@ def answer_turn(
     answer.total_ms = (time.perf_counter() - decided) * 1000
     answer.waveform = torch.cat(pieces).float().cpu().numpy() if pieces else answer.waveform
     answer.text = answer.text.strip()
-    if utterance is not None and utterance.embeddings:
+    if utterance is not None and utterance.embeddings and dialogue.settings.transcribe:
         answer.heard = dialogue.transcribe(utterance)
     return answer, dialogue.signal(0, ReplyFinished(), state)
 

@@ -60,6 +60,7 @@ def official_settings(path: Path, chat_template: str | None) -> DialogueSettings
                 trim_start=True,
             ),
             preroll_chunks=PREROLL_CHUNKS,
+            transcribe=False,
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error

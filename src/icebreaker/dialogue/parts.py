@@ -64,6 +64,7 @@ class DialogueSettings:
         max_text_tokens: longest reply (official server: 500).
         max_codes: longest segment, 25 ms each (official: 1000).
         codes_per_step: codes drawn per step and speaking row; more is faster, fewer is fairer to others.
+        transcribe: whether the task embeddings understand our layout of stage 2; the official layout is not known.
         mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
     """
 
@@ -78,6 +79,7 @@ class DialogueSettings:
     max_text_tokens: int = 500
     max_codes: int = 1000
     codes_per_step: int = 8
+    transcribe: bool = True
     mask_special_codes: bool = True
 
     def __post_init__(self) -> None:

@@ -1,0 +1,5 @@
+"""``python -m icebreaker``."""
+
+from icebreaker.cli import main
+
+main()
