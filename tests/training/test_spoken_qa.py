@@ -15,10 +15,11 @@ from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import alignment, encoder_ctc
+from icebreaker.training.error_rate import answered
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.scenes import CHUNK_FRAMES, SceneConfig, chunk_labels, scenes
 from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
-from icebreaker.training.spoken_qa import SpokenQAConfig, answered, run
+from icebreaker.training.spoken_qa import SpokenQAConfig, run
 
 MINI = Path(__file__).parents[2] / "configs" / "mini"
 

@@ -25,7 +25,7 @@ from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
 from icebreaker.training.ears import Chat, Ears
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
-from icebreaker.training.error_rate import error_rates, plain_words
+from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
@@ -198,11 +198,11 @@ class _Stage:
             heard += self.say([self.transcribing(row) for row in speech])
             wanted += [item.text for item in batch.items]
             said = self.say([self.chat.answering(row) for row in speech])
-            answers = [item.answer for item in batch.items]
-            right += sum(plain_words(a) == plain_words(s) for a, s in zip(answers, said, strict=True) if a)
-            asked += sum(1 for a in answers if a)
+            pairs = [(item, text) for item, text in zip(batch.items, said, strict=True) if item.answer]
+            right += sum(answered(item.text, item.answer or "", text) for item, text in pairs)
+            asked += len(pairs)
         rates = error_rates([plain_words(t) for t in wanted], [plain_words(t) for t in heard])
-        return {**rates, "same_answer": right / max(1, asked)}
+        return {**rates, "answered": right / max(1, asked)}
 
     def transcribing(self, speech: Tensor) -> list[Tensor]:
         tasks = self.prompts.task_embeddings.weight

@@ -47,7 +47,7 @@ class Chat:
         )
         self.between = self._embed(list(prompt.end_ids))  # from an answer to the next user prefix
         self.end_id = prompt.end_ids[0] if prompt.end_ids else llm.eos_ids[0]
-        self.written = {}
+        self.written = dict[str, str]()
         for split in ("train", "valid", "test") if conversations else ():
             for conversation in read_conversations(Path(str(conversations)) / f"{split}.jsonl"):
                 for turn in conversation["turns"]:

@@ -67,6 +67,8 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
     source = SpeechSource(config.data)
     torch.manual_seed(config.optim.seed)
     encoder = Encoder(config.encoder)
+    encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
+    match_positions(encoder)
     ctc = nn.Linear(config.encoder.width, 1 + len(CHARACTERS))
     mean, istd = estimate_cmvn(source, config.statistics_rows)
     encoder.mean.copy_(mean)
@@ -98,6 +100,13 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
     )  # fmt: skip
     encoder.eval()
     save_stage(folder, {"encoder": encoder, "ctc": ctc}, {**to_mapping(config), "evaluation": dict(evaluate())})
+
+
+@torch.no_grad()
+def match_positions(encoder: Encoder) -> None:
+    """Let features begin no larger than the position rows added to them, lest places go unnoticed (ours)."""
+    if encoder.config.position_encoding == "abs-enc" and encoder.embed is not None:
+        encoder.embed.norm.weight.mul_(2 * encoder.config.width**-0.5)
 
 
 def estimate_cmvn(source: SpeechSource, rows: int) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
-"""Word and character error rates. Knows nothing of audio or models."""
+"""Word and character error rates, and whether an answer is right. Knows nothing of audio or models."""
 
 import re
 from collections.abc import Sequence
 
-__all__ = ["edit_distance", "error_rates", "plain_words"]
+__all__ = ["answered", "edit_distance", "error_rates", "plain_words"]
 
 
 def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
@@ -29,3 +29,9 @@ def error_rates(references: Sequence[str], hypotheses: Sequence[str]) -> dict[st
 def plain_words(text: str) -> str:
     """Lower case letters, digits and apostrophes in words, one blank between words."""
     return " ".join(re.findall(r"[a-z0-9']+", text.lower().replace("’", "'")))
+
+
+def answered(question: str, answer: str, said: str) -> bool:
+    """Whether ``said`` has every word of ``answer`` that the question does not give away."""
+    wanted = set(plain_words(answer).split()) - set(plain_words(question).split())
+    return (wanted or set(plain_words(answer).split())) <= set(plain_words(said).split())

@@ -20,6 +20,7 @@ FLOOR = -15.9424  # digital silence
 class FeatureAugmentConfig:
     """How often each change is made, and how far it goes. The default changes nothing."""
 
+    ramp_batches: int = 0  # the shares below grow from 0 to what they say over so many batches
     speed: float = 0.0
     max_speed: float = 0.12
     warp: float = 0.0
@@ -33,9 +34,13 @@ class FeatureAugmentConfig:
     gain_db: tuple[float, ...] = (-25.0, 6.0)
 
 
-def augment(log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Generator) -> tuple[LogMel, float]:
-    """A changed copy of ``log_mel`` [T, F], and by how much it became longer in time."""
+def augment(
+    log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Generator, eagerness: float = 1.0
+) -> tuple[LogMel, float]:
+    """``log_mel`` [T, F] changed (a share ``eagerness`` of the times), and by how much it became longer in time."""
     stretch = 1.0
+    if rng.random() >= eagerness:
+        return log_mel, stretch
     if rng.random() < config.speed:
         stretch = 1 + rng.uniform(-config.max_speed, config.max_speed)
         log_mel = _stretched(log_mel, stretch)
@@ -45,7 +50,7 @@ def augment(log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Genera
     if rng.random() < config.reverb:
         log_mel = reverberant(log_mel, rng.uniform(5.0, config.max_decay_frames), rng.uniform(-2.0, 0.5))
     if rng.random() < config.noise:
-        level = loudest - rng.uniform(*config.snr_db) * np.log(10) / 10
+        level = loudest - rng.uniform(config.snr_db[0], config.snr_db[1]) * np.log(10) / 10
         log_mel = np.logaddexp(log_mel, coloured_noise(log_mel.shape, level, rng))
     if rng.random() < config.band:
         low, high = int(rng.integers(0, 12)), int(rng.integers(52, 76))  # about 300 to 3400 Hz at the narrowest
@@ -53,7 +58,7 @@ def augment(log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Genera
         outside = np.r_[0:low, high : log_mel.shape[1]]
         log_mel[:, outside] = np.maximum(log_mel[:, outside] - rng.uniform(6.0, 12.0), FLOOR)
     if rng.random() < config.gain:
-        log_mel = np.maximum(log_mel + rng.uniform(*config.gain_db) * np.log(10) / 10, FLOOR)
+        log_mel = np.maximum(log_mel + rng.uniform(config.gain_db[0], config.gain_db[1]) * np.log(10) / 10, FLOOR)
     return log_mel.astype(np.float32, copy=False), stretch
 
 
@@ -94,4 +99,4 @@ def _stretched(log_mel: LogMel, factor: float) -> LogMel:
     at = np.linspace(0, len(log_mel) - 1, frames)
     low = np.minimum(at.astype(int), len(log_mel) - 2)
     part = (at - low)[:, None].astype(np.float32)
-    return log_mel[low] * (1 - part) + log_mel[low + 1] * part
+    return np.asarray(log_mel[low] * (1 - part) + log_mel[low + 1] * part, dtype=np.float32)

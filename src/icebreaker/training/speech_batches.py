@@ -114,10 +114,15 @@ class SpeechSource:
         change: FeatureAugmentConfig,
     ) -> SpeechBatch:
         config, cuts, starts, ends, items = self.config, list[Tensor](), list[int](), list[int](), list[Item]()
+        eagerness = min(1.0, seed[1] / max(1, change.ramp_batches))
         for index, row in entries:
-            fbank, stretch = augment(self.stores[index].fbank(row), change, rng)
+            fbank, stretch = augment(self.stores[index].fbank(row), change, rng, eagerness)
             start, end = round(row.speech_start * stretch), min(round(row.speech_end * stretch), len(fbank))
-            first = max(0, start - int(rng.integers(0, config.max_lead_frames + 1)))
+            lead = int(rng.integers(0, config.max_lead_frames + 1))
+            if lead > start:  # more silence than is stored: the stored one again
+                extra = fbank[: min(lead - start, start)]
+                fbank, start, end = np.concatenate([extra, fbank]), start + len(extra), end + len(extra)
+            first = max(0, start - lead)
             last = min(len(fbank), end + int(rng.integers(0, config.max_tail_frames + 1)))
             last += -(last - first) % config.frame_multiple
             last -= config.frame_multiple if last > len(fbank) else 0

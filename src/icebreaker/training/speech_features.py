@@ -59,7 +59,7 @@ class FeatureStore:
 
 def features_of(waveform: NDArray[np.float32], extractor: Fbank) -> torch.Tensor:
     """Streaming-framed log-mels [S // 160, 80] of ``waveform`` [S]; S is a multiple of 160."""
-    fbank, _ = extractor(torch.from_numpy(waveform)[None], extractor.initial_state(1))
+    fbank: torch.Tensor = extractor(torch.from_numpy(waveform)[None], extractor.initial_state(1))[0]
     return fbank[0]
 
 
@@ -110,8 +110,8 @@ def _surround(waveform: Frames, rng: np.random.Generator) -> Frames:
     before, after = LEAD_FRAMES * HOP_LENGTH, TAIL_FRAMES * HOP_LENGTH
     padded = np.pad(waveform, (before, after + -len(waveform) % HOP_LENGTH))
     if rng.random() < 0.5:
-        padded = padded + rng.normal(0.0, 10 ** rng.uniform(-4.5, -3.0), len(padded))
-    return padded.astype(np.float32)
+        padded = padded + rng.normal(0.0, 10 ** rng.uniform(-4.5, -3.0), len(padded)).astype(np.float32)
+    return padded.astype(np.float32, copy=False)
 
 
 def _rows(folder: Path) -> list[Row]:

@@ -23,7 +23,7 @@ from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.ears import Chat, Ears
-from icebreaker.training.error_rate import plain_words
+from icebreaker.training.error_rate import answered
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
@@ -31,7 +31,7 @@ from icebreaker.training.scenes import CHUNK_FRAMES, IGNORE, Scene, SceneConfig,
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
-__all__ = ["SpokenQAConfig", "answered", "run"]
+__all__ = ["SpokenQAConfig", "run"]
 
 DECIDED = 0.5  # the official threshold on a class's probability
 
@@ -55,12 +55,6 @@ class SpokenQAConfig:
     evaluate_every: int = 100
     evaluate_recordings: int = 128
     max_new_tokens: int = 40
-
-
-def answered(question: str, answer: str, said: str) -> bool:
-    """Whether ``said`` has every word of ``answer`` that the question does not give away."""
-    wanted = set(plain_words(answer).split()) - set(plain_words(question).split())
-    return (wanted or set(plain_words(answer).split())) <= set(plain_words(said).split())
 
 
 def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
@@ -138,7 +132,8 @@ class _Stage:
         lengths = torch.tensor([len(scene.fbank) for scene in made])
         deployed = self.ears.encoder.config
         with torch.no_grad():
-            return self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks))[2]
+            speech: list[Tensor] = self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks))[2]
+        return speech
 
     def front(self, earlier: Item | None) -> list[Tensor]:
         history = [] if earlier is None else self.chat.exchange(earlier)
