@@ -6,31 +6,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from icebreaker.audio.fbank import CHUNK_SAMPLES, HOP_LENGTH
+from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.speaking import Speaker
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, with_row
+from icebreaker.dialogue.turns import CHUNK_FRAMES, Turns
 from icebreaker.duplex import (
-    CancelResponse,
     ChunkHeard,
-    DropUtterance,
     DuplexConfig,
     Event,
-    OpenUtterance,
-    ReplyFinished,
-    StartResponse,
     Turn,
     judge,
-    transition,
 )
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.sampling import sample
-from icebreaker.streaming import put_row, select
-from icebreaker.text.heard import heard_tokens
+from icebreaker.streaming import select
 
 __all__ = ["Dialogue", "StepOutput"]
-
-CHUNK_FRAMES = CHUNK_SAMPLES // HOP_LENGTH  # feature frames in a listening step
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,7 @@ class Dialogue:
         self.parts = parts
         self.settings = parts.settings
         self.speaker = Speaker(parts)
+        self.turns = Turns(parts, self.speaker)
 
     @property
     def sample_rate(self) -> int:
@@ -85,7 +78,7 @@ class Dialogue:
             before_ids: what opens the conversations instead of the configured system prompt.
         """
         parts, batch = self.parts, len(seeds)
-        opening = self._embed(parts.chat.before_ids if before_ids is None else before_ids)
+        opening = self.turns.embed(parts.chat.before_ids if before_ids is None else before_ids)
         device = opening.device
         rows = tuple(
             Row(generator=torch.Generator(device).manual_seed(seed), pending=opening if len(opening) else None)
@@ -138,20 +131,7 @@ class Dialogue:
     @torch.inference_mode()
     def signal(self, index: int, event: Event, state: DialogueState) -> DialogueState:
         """Let ``event`` happen to one row."""
-        turn, actions = transition(state.rows[index].turn, event, self.settings.duplex)
-        for action in actions:
-            match action:
-                case OpenUtterance():
-                    state = self._open(index, turn, event.played_ms, state)
-                case DropUtterance():
-                    state = self._drop(index, state)
-                case CancelResponse(played_ms=played_ms):
-                    state = self._cancel(index, played_ms, state)
-                case StartResponse():
-                    state = self._answer(index, state)
-        if isinstance(event, ReplyFinished) and state.rows[index].reply is not None:
-            state = self._finish(index, state)
-        return _with_row(state, index, turn=turn)
+        return self.turns.happen(index, event, state)
 
     @torch.inference_mode()
     def hear(self, waveform: Tensor, active: Sequence[bool], state: DialogueState) -> DialogueState:
@@ -177,7 +157,7 @@ class Dialogue:
             if is_active and self.settings.preroll_chunks:
                 history = state.rows[i].history
                 frames_so_far = fbank[i] if history is None else torch.cat([history, fbank[i]])
-                state = _with_row(state, i, history=frames_so_far[-keep:])
+                state = with_row(state, i, history=frames_so_far[-keep:])
         return state
 
     @torch.inference_mode()
@@ -197,7 +177,7 @@ class Dialogue:
         state = state._replace(context=context)
         for i, hidden in last.items():
             row = state.rows[i]
-            state = _with_row(state, i, pending=None)
+            state = with_row(state, i, pending=None)
             if row.turn is Turn.HEARING and _waits(row.utterance):
                 state = _utterances_fed(state, {i: None})
                 if row.utterance is not None and row.utterance.chunks:
@@ -235,90 +215,8 @@ class Dialogue:
             if token in parts.llm.eos_ids:
                 break
             ids.append(token)
-            inputs = self._embed([token])
+            inputs = self.turns.embed([token])
         return str(parts.llm.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-    # What events do.
-
-    def _open(self, index: int, turn: Turn, played_ms: float, state: DialogueState) -> DialogueState:
-        """Begin an utterance: on the conversation itself, or on a branch while the assistant speaks."""
-        parts, row = self.parts, state.rows[index]
-        start = int(state.context.length[index]) + (0 if row.pending is None else len(row.pending))
-        carry = row.carry
-        if turn is Turn.OVERLAP and row.reply is not None:
-            heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
-            start = row.reply.base + heard
-            branch = state.branch or parts.llm.new_cache(len(state.rows), state.context.capacity)
-            saved = state.context.row(index)
-            kept = saved._replace(length=saved.length.clamp(max=start))
-            state = state._replace(branch=branch.with_row(index, kept))
-        encoder, adapter = parts.encoder.initial_state(1), parts.adapter.initial_state(1)
-        opening = [self._user_prefix(row, carry), parts.prompts.prompt_embeddings.weight]
-        history, chunks = row.history, self.settings.preroll_chunks
-        embeddings: tuple[Tensor, ...] = ()
-        if history is not None and (count := min(chunks, len(history) // CHUNK_FRAMES)):
-            frames = count * CHUNK_FRAMES
-            context = history[max(0, len(history) - frames - 3) : len(history) - frames]
-            if len(context) == 3:
-                encoder = encoder._replace(features=context[None])
-            encoded, encoder = parts.encoder(history[None, -frames:], encoder)
-            heard_before, adapter = parts.adapter(encoded, adapter)
-            embeddings = (heard_before[0],)
-        state = state._replace(
-            encoder=put_row(state.encoder, index, encoder), adapter=put_row(state.adapter, index, adapter)
-        )
-        utterance = Utterance(start, embeddings, torch.cat([*opening, *embeddings]))
-        return _with_row(state, index, utterance=utterance)
-
-    def _drop(self, index: int, state: DialogueState) -> DialogueState:
-        """Forget an utterance; one on a branch never touched the conversation."""
-        row = state.rows[index]
-        if row.turn is Turn.HEARING and row.utterance is not None:
-            state = _truncate(state, index, row.utterance.start)
-        return _with_row(state, index, utterance=None)
-
-    def _answer(self, index: int, state: DialogueState) -> DialogueState:
-        """Begin a reply to the utterance; one from a branch is replayed on the conversation as it was heard."""
-        row, parts = state.rows[index], self.parts
-        utterance = row.utterance
-        suffix = self._embed(parts.chat.suffix_ids)
-        pieces = [suffix]
-        if utterance is not None and row.turn is Turn.OVERLAP:
-            prefix = self._user_prefix(row, row.carry)
-            pieces = [prefix, parts.prompts.prompt_embeddings.weight, *utterance.embeddings, suffix]
-        elif utterance is not None and utterance.pending is not None:
-            pieces = [utterance.pending, suffix]
-        if row.pending is not None:
-            pieces = [row.pending, *pieces]
-        pending = torch.cat(pieces)
-        base = int(state.context.length[index]) + len(pending)
-        reply = Reply(base, self.speaker.segmenter.initial_state())
-        return _with_row(state, index, utterance=None, pending=pending, reply=reply, carry=(), answered=True)
-
-    def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
-        """Stop the reply and take back what was not heard."""
-        row = state.rows[index]
-        if row.reply is None:
-            return state
-        heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
-        pending = None if row.reply.tokens else row.pending  # before the first token the suffix may still wait
-        state = _truncate(state, index, row.reply.base + heard)
-        return _with_row(state, index, reply=None, pending=pending, carry=carry)
-
-    def _finish(self, index: int, state: DialogueState) -> DialogueState:
-        """The reply was played to its end; a reply that met its length limit has a last token to carry over."""
-        row = state.rows[index]
-        if row.reply is None:
-            return state
-        fed = int(state.context.length[index]) - row.reply.base
-        return _with_row(state, index, reply=None, pending=None, carry=row.reply.tokens[fed:])
-
-    def _heard(self, reply: Reply, played_ms: float, length: int) -> tuple[int, tuple[int, ...]]:
-        """How many heard tokens are in the cache, and the heard ones that are not."""
-        played = round(played_ms * self.sample_rate / 1000)
-        heard = heard_tokens(self.speaker.spans(reply), played)
-        fed = min(heard, max(0, length - reply.base))
-        return fed, reply.tokens[fed:heard]
 
     def _judge(
         self, index: int, hidden: Tensor, state: DialogueState
@@ -340,7 +238,7 @@ class Dialogue:
         if token in parts.llm.eos_ids:
             rest = self.speaker.segmenter.finish(reply.text, reply.segmenter)
             reply = replace(reply, text_done=True, queue=(*reply.queue, *rest))
-            return _with_row(state, index, reply=reply)
+            return with_row(state, index, reply=reply)
         tokens = (*reply.tokens, token)
         text = str(parts.llm.tokenizer.decode(tokens, skip_special_tokens=True))
         segments, segmenter = self.speaker.segmenter.push(text, reply.segmenter, reply.packets)
@@ -350,18 +248,9 @@ class Dialogue:
             reply, tokens=tokens, hidden=(*reply.hidden, hidden), text=text, segmenter=segmenter, text_done=ended,
             queue=(*reply.queue, *segments, *rest),
         )  # fmt: skip
-        return _with_row(state, index, reply=reply, pending=None if ended else self._embed([token]))
+        return with_row(state, index, reply=reply, pending=None if ended else self.turns.embed([token]))
 
     # The LLM.
-
-    def _user_prefix(self, row: Row, carry: Sequence[int]) -> Tensor:
-        return self._embed([*carry, *self.parts.chat.prefix_ids(first=not row.answered)])
-
-    def _embed(self, ids: Sequence[int]) -> Tensor:
-        device = self.parts.turn_head.linear.weight.device
-        if not ids:
-            return torch.zeros(0, self.parts.llm.width, device=device)
-        return self.parts.llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]
 
     def _feed(self, inputs: Mapping[int, Tensor], cache: KVCache) -> tuple[dict[int, Tensor], KVCache]:
         """Feed each row its [L, D] inputs in one call; the last hidden state [D] of each."""
@@ -409,27 +298,15 @@ def _hear_row(state: DialogueState, index: int, heard: Tensor) -> DialogueState:
     utterance = replace(
         utterance, embeddings=(*utterance.embeddings, heard), pending=pending, chunks=utterance.chunks + 1
     )
-    return _with_row(state, index, utterance=utterance)
+    return with_row(state, index, utterance=utterance)
 
 
 def _utterances_fed(state: DialogueState, rows: Mapping[int, object]) -> DialogueState:
     for i in rows:
         utterance = state.rows[i].utterance
         if utterance is not None:
-            state = _with_row(state, i, utterance=replace(utterance, pending=None))
+            state = with_row(state, i, utterance=replace(utterance, pending=None))
     return state
-
-
-def _truncate(state: DialogueState, index: int, length: int) -> DialogueState:
-    lengths = state.context.length.clone()
-    lengths[index] = min(int(lengths[index]), length)
-    return state._replace(context=state.context._replace(length=lengths))
-
-
-def _with_row(state: DialogueState, index: int, **changes: object) -> DialogueState:
-    rows = list(state.rows)
-    rows[index] = replace(rows[index], **changes)  # type: ignore[arg-type]
-    return state._replace(rows=tuple(rows))
 
 
 def _new_text(before: Reply | None, after: Reply | None) -> str:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from icebreaker.dialogue.parts import Parts
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Speaking
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Speaking, with_row
 from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStream, CodecStreamState, OfficialWaveOut
 from icebreaker.models.sampling import sample
@@ -99,7 +99,7 @@ class Speaker:
             silent = SpokenSegment(segment, reply.samples, reply.samples)
             reply = replace(reply, queue=tuple(queue), spoken=(*reply.spoken, silent))
         row = replace(row, reply=reply)
-        return row, _with_row(state, index, row)
+        return row, with_row(state, index, reply=reply)
 
     def _spoken_ids(self, segment: Segment) -> list[int]:
         text = post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)
@@ -203,13 +203,7 @@ def _grown(state: CodecLMState, needed: int) -> CodecLMState:
     return state._replace(keys=keys, values=values)
 
 
-def _with_row(state: DialogueState, index: int, row: Row) -> DialogueState:
-    rows = list(state.rows)
-    rows[index] = row
-    return state._replace(rows=tuple(rows))
-
-
 def _with_reply(state: DialogueState, index: int, **changes: object) -> DialogueState:
-    row = state.rows[index]
-    assert row.reply is not None
-    return _with_row(state, index, replace(row, reply=replace(row.reply, **changes)))  # type: ignore[arg-type]
+    reply = state.rows[index].reply
+    assert reply is not None
+    return with_row(state, index, reply=replace(reply, **changes))  # type: ignore[arg-type]

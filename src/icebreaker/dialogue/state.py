@@ -1,6 +1,6 @@
 """Where conversations stand. Tensors batch first, and one small record a row; nothing of it lives in a module."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from icebreaker.models.kv_cache import KVCache
 from icebreaker.text.heard import SpokenSegment
 from icebreaker.text.segment import Segment, SegmenterState
 
-__all__ = ["DialogueState", "Reply", "Row", "Speaking", "Utterance"]
+__all__ = ["DialogueState", "Reply", "Row", "Speaking", "Utterance", "truncate", "with_row"]
 
 
 @dataclass(frozen=True)
@@ -129,3 +129,17 @@ class DialogueState(NamedTuple):
     speech: CodecLMState
     wave: CodecStreamState
     rows: tuple[Row, ...]
+
+
+def with_row(state: DialogueState, index: int, **changes: object) -> DialogueState:
+    """``state`` with some fields of row ``index`` changed."""
+    rows = list(state.rows)
+    rows[index] = replace(rows[index], **changes)  # type: ignore[arg-type]
+    return state._replace(rows=tuple(rows))
+
+
+def truncate(state: DialogueState, index: int, length: int) -> DialogueState:
+    """``state`` with the conversation of row ``index`` cut to at most ``length`` positions."""
+    lengths = state.context.length.clone()
+    lengths[index] = min(int(lengths[index]), length)
+    return state._replace(context=state.context._replace(length=lengths))

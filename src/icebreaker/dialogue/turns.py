@@ -1,0 +1,142 @@
+"""What events do to a row: utterances open and close, replies begin, stop and end. Knows nothing of audio or draws."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from icebreaker.audio.fbank import CHUNK_SAMPLES, HOP_LENGTH
+from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.speaking import Speaker
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, truncate, with_row
+from icebreaker.duplex import (
+    CancelResponse,
+    DropUtterance,
+    Event,
+    OpenUtterance,
+    ReplyFinished,
+    StartResponse,
+    Turn,
+    transition,
+)
+from icebreaker.streaming import put_row
+from icebreaker.text.heard import heard_tokens
+
+__all__ = ["CHUNK_FRAMES", "Turns"]
+
+CHUNK_FRAMES = CHUNK_SAMPLES // HOP_LENGTH  # feature frames in a listening step
+
+
+class Turns:
+    """Carries out, on the state of a dialogue, what the table in ``duplex`` says."""
+
+    def __init__(self, parts: Parts, speaker: Speaker) -> None:
+        self.parts = parts
+        self.speaker = speaker
+
+    def happen(self, index: int, event: Event, state: DialogueState) -> DialogueState:
+        """Let ``event`` happen to one row."""
+        turn, actions = transition(state.rows[index].turn, event, self.parts.settings.duplex)
+        for action in actions:
+            match action:
+                case OpenUtterance():
+                    state = self._open(index, turn, event.played_ms, state)
+                case DropUtterance():
+                    state = self._drop(index, state)
+                case CancelResponse(played_ms=played_ms):
+                    state = self._cancel(index, played_ms, state)
+                case StartResponse():
+                    state = self._answer(index, state)
+        if isinstance(event, ReplyFinished):
+            state = self._finish(index, state)
+        return with_row(state, index, turn=turn)
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """[n, D] input embeddings of ``ids``."""
+        device = self.parts.turn_head.linear.weight.device
+        if not ids:
+            return torch.zeros(0, self.parts.llm.width, device=device)
+        return self.parts.llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]
+
+    def _open(self, index: int, turn: Turn, played_ms: float, state: DialogueState) -> DialogueState:
+        """Begin an utterance: on the conversation itself, or on a branch while the assistant speaks."""
+        parts, row = self.parts, state.rows[index]
+        start = int(state.context.length[index]) + (0 if row.pending is None else len(row.pending))
+        carry = row.carry
+        if turn is Turn.OVERLAP and row.reply is not None:
+            heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
+            start = row.reply.base + heard
+            branch = state.branch or parts.llm.new_cache(len(state.rows), state.context.capacity)
+            saved = state.context.row(index)
+            kept = saved._replace(length=saved.length.clamp(max=start))
+            state = state._replace(branch=branch.with_row(index, kept))
+        encoder, adapter = parts.encoder.initial_state(1), parts.adapter.initial_state(1)
+        opening = [self._user_prefix(row, carry), parts.prompts.prompt_embeddings.weight]
+        history, chunks = row.history, self.parts.settings.preroll_chunks
+        embeddings: tuple[Tensor, ...] = ()
+        if history is not None and (count := min(chunks, len(history) // CHUNK_FRAMES)):
+            frames = count * CHUNK_FRAMES
+            context = history[max(0, len(history) - frames - 3) : len(history) - frames]
+            if len(context) == 3:
+                encoder = encoder._replace(features=context[None])
+            encoded, encoder = parts.encoder(history[None, -frames:], encoder)
+            heard_before, adapter = parts.adapter(encoded, adapter)
+            embeddings = (heard_before[0],)
+        state = state._replace(
+            encoder=put_row(state.encoder, index, encoder), adapter=put_row(state.adapter, index, adapter)
+        )
+        utterance = Utterance(start, embeddings, torch.cat([*opening, *embeddings]))
+        return with_row(state, index, utterance=utterance)
+
+    def _drop(self, index: int, state: DialogueState) -> DialogueState:
+        """Forget an utterance; one on a branch never touched the conversation."""
+        row = state.rows[index]
+        if row.turn is Turn.HEARING and row.utterance is not None:
+            state = truncate(state, index, row.utterance.start)
+        return with_row(state, index, utterance=None)
+
+    def _answer(self, index: int, state: DialogueState) -> DialogueState:
+        """Begin a reply to the utterance; one from a branch is replayed on the conversation as it was heard."""
+        row, parts = state.rows[index], self.parts
+        utterance = row.utterance
+        suffix = self.embed(parts.chat.suffix_ids)
+        pieces = [suffix]
+        if utterance is not None and row.turn is Turn.OVERLAP:
+            prefix = self._user_prefix(row, row.carry)
+            pieces = [prefix, parts.prompts.prompt_embeddings.weight, *utterance.embeddings, suffix]
+        elif utterance is not None and utterance.pending is not None:
+            pieces = [utterance.pending, suffix]
+        if row.pending is not None:
+            pieces = [row.pending, *pieces]
+        pending = torch.cat(pieces)
+        base = int(state.context.length[index]) + len(pending)
+        reply = Reply(base, self.speaker.segmenter.initial_state())
+        return with_row(state, index, utterance=None, pending=pending, reply=reply, carry=(), answered=True)
+
+    def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
+        """Stop the reply and take back what was not heard."""
+        row = state.rows[index]
+        if row.reply is None:
+            return state
+        heard, carry = self._heard(row.reply, played_ms, int(state.context.length[index]))
+        pending = None if row.reply.tokens else row.pending  # before the first token the suffix may still wait
+        state = truncate(state, index, row.reply.base + heard)
+        return with_row(state, index, reply=None, pending=pending, carry=carry)
+
+    def _finish(self, index: int, state: DialogueState) -> DialogueState:
+        """The reply was played to its end; a reply that met its length limit has a last token to carry over."""
+        row = state.rows[index]
+        if row.reply is None:
+            return state
+        fed = int(state.context.length[index]) - row.reply.base
+        return with_row(state, index, reply=None, pending=None, carry=row.reply.tokens[fed:])
+
+    def _heard(self, reply: Reply, played_ms: float, length: int) -> tuple[int, tuple[int, ...]]:
+        """How many heard tokens are in the cache, and the heard ones that are not."""
+        played = round(played_ms * self.parts.codec.config.sample_rate / 1000)
+        heard = heard_tokens(self.speaker.spans(reply), played)
+        fed = min(heard, max(0, length - reply.base))
+        return fed, reply.tokens[fed:heard]
+
+    def _user_prefix(self, row: Row, carry: Sequence[int]) -> Tensor:
+        return self.embed([*carry, *self.parts.chat.prefix_ids(first=not row.answered)])
