@@ -22,6 +22,8 @@ TRAINED = {
 DATA = """\
 - Text: conversations written by our own generator (`icebreaker data text`) from facts that are common knowledge; \
 Apache-2.0, like the code.
+- Sentences read aloud beside the questions and answers: clinc/oos-eval (CC BY 3.0), SLURP text (CC BY 4.0), Snips NLU \
+benchmark (CC0), Synthetic-Persona-Chat (CC BY 4.0).
 - Spoken questions: synthesised with espeak-ng (GPL-3.0 program, output free), flite and festival voices (free \
 licences), augmented with noise, room, gain, speed and band limits.
 - Spoken answers: festival `cmu_us_slt_arctic_hts` (CMU ARCTIC, free licence), slowed by 12 %.
