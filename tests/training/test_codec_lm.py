@@ -75,7 +75,7 @@ def data(folder: Path, **changes: object) -> AnswerConfig:
 def stage_two(folder: Path, output: Path, steps: int = 4) -> codec_lm.CodecLMTrainingConfig:
     return codec_lm.CodecLMTrainingConfig(
         output=output, llm=folder / "llm", model=MODEL, data=data(folder),
-        optim=dataclasses.replace(OPTIM, steps=steps), evaluate_every=2, evaluate_answers=3,
+        optim=dataclasses.replace(OPTIM, steps=steps), evaluate_every=2, evaluate_answers=3, code_noise=0.3,
     )  # fmt: skip
 
 
@@ -191,6 +191,21 @@ def test_alignment_loss_is_the_attention_to_the_word(folder: Path, llm: LLM) -> 
     loss = alignment_loss(taught, first, last, layer=1, split=4)
     allowed = 1 + 4 * int(batch.text_lengths[1]) + 4  # bos, text, sos and three codes
     assert float(loss.detach().exp()) == pytest.approx(allowed / 8, rel=1e-4)
+
+
+def test_noise_is_fed_but_not_learnt(folder: Path, llm: LLM) -> None:
+    torch.manual_seed(0)
+    source = AnswerSource(data(folder), "train", llm)
+    batch = source.batch([source.piece(2, 0, None)], 0)
+    model = CodecLM(dataclasses.replace(MODEL, dropout=0.0))
+    with torch.no_grad():
+        model.head.weight.zero_()  # whatever is fed, the logits are the same
+        model.head.bias.normal_()
+        quiet, noisy = (codec_lm.loss_of(model, batch, noise=noise)[0] for noise in (0.0, 1.0))
+        torch.testing.assert_close(quiet, noisy)
+        torch.nn.init.normal_(model.head.weight)
+        quiet, noisy = (codec_lm.loss_of(model, batch, noise=noise)[0] for noise in (0.0, 1.0))
+    assert abs(float(quiet - noisy)) > 1e-3
 
 
 def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None:

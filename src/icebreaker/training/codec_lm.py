@@ -3,7 +3,8 @@
 Input is the answer's text through the frozen LLM's embedding, target are the codec's codes and eos.
 
 Departures: pieces of answers besides whole ones (see ``codec_lm_batches``), and with ``alignment_weight`` one layer is
-shown which word is being spoken: hours of speech teach that by themselves, minutes do not.
+shown which word is being spoken: hours of speech teach that by themselves, minutes do not. With ``code_noise`` some of
+the codes that are fed are random, so that the decoder learns to go on from its own mistakes and to trust the text.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ class CodecLMTrainingConfig:
     optim: OptimConfig
     alignment_weight: float = 0.3
     alignment_layer: int = 1  # of the autoregressive stack
+    code_noise: float = 0.0  # share of fed codes that are random
     evaluate_every: int = 200
     evaluate_answers: int = 64
     threads: int = 0  # 0: as torch chooses
@@ -66,10 +68,17 @@ def initialise(model: CodecLM, embeddings: Tensor) -> None:
 
 
 def loss_of(
-    model: CodecLM, batch: CodecLMBatch, weight: float = 0.0, layer: int = 0
+    model: CodecLM, batch: CodecLMBatch, weight: float = 0.0, layer: int = 0, noise: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy per token plus the weighted alignment loss, and named parts."""
-    taught = model(batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.prefix, batch.prefix_lengths)
+    """Cross entropy per token plus the weighted alignment loss, and named parts.
+
+    ``noise`` is the share of fed codes that are random; the targets stay as they are.
+    """
+    fed = batch.codes
+    if noise:
+        random = torch.randint_like(fed, model.config.codes)
+        fed = torch.where(torch.rand(fed.shape, device=fed.device) < noise, random, fed)
+    taught = model(batch.text, batch.text_lengths, fed, batch.code_lengths, batch.prefix, batch.prefix_lengths)
     expected = targets(batch.codes, batch.code_lengths, model.config)
     loss = cross_entropy(taught.logits, expected, model.config)
     parts = {"codes": loss, "accuracy": accuracy(taught.logits, expected, model.config)}
@@ -105,7 +114,7 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
     source, held_out = (AnswerSource(config.data, split, llm) for split in ("train", "valid"))
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return loss_of(model, batch, config.alignment_weight, config.alignment_layer)
+        return loss_of(model, batch, config.alignment_weight, config.alignment_layer, config.code_noise)
 
     with stays_frozen(llm, f"the LLM {config.llm}") as sha256:
         train(
