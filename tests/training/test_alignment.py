@@ -87,7 +87,7 @@ def test_log_has_both_layouts_and_both_ctc_losses(finished: AlignmentConfig) -> 
     first = json.loads((Path(finished.output) / "metrics.jsonl").read_text().splitlines()[0])
     assert first["transcript"] > 0
     assert first["answer"] > 0
-    total = first["llm"] + 0.3 * first["ctc"] + 0.5 * first["token_ctc"]
+    total = first["answer"] + first["transcript"] + 0.3 * first["ctc"] + 0.5 * first["token_ctc"]
     assert first["loss"] == pytest.approx(total, rel=1e-5)
 
 

@@ -48,6 +48,7 @@ class AlignmentConfig:
     output: str
     llm: str  # Hugging Face folder
     encoder: str  # folder of stage encoder_ctc
+    start_from: str | None = None  # folder of an earlier run of this stage: adapter, task embeddings, token CTC
     adapter: AdapterConfig
     data: SpeechConfig
     optim: OptimConfig
@@ -58,6 +59,8 @@ class AlignmentConfig:
     prompts: int = 8
     encoder_lr_scale: float = 0.2
     answer_share: float = 0.5  # of the rows that have an answer
+    answered_only: bool = False  # leave out recordings without an answer: ours, for an LLM of a narrow domain
+    transcript_weight: float = 1.0
     ctc_weight: float = 0.3
     token_ctc_weight: float = 0.0
     evaluate_every: int = 200
@@ -118,15 +121,19 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     torch.manual_seed(config.optim.seed)
     encoder_config = from_mapping(EncoderConfig, earlier["encoder"], f"{config.encoder}/config.json: encoder")
     ears = Ears(Encoder(encoder_config), Adapter(config.adapter))
+    ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
     load_into(ears.encoder, Path(config.encoder), "encoder")
     load_into(ctc, Path(config.encoder), "ctc")
     prompts, token_ctc = Prompts(llm.width, config.prompts, config.tasks), TokenCTC(llm.width)
     match_scale(ears.adapter, prompts, token_ctc, llm.embedding.weight)
+    if config.start_from:
+        for name, module in (("adapter", ears.adapter), ("prompts", prompts), ("token_ctc", token_ctc)):
+            load_into(module, Path(config.start_from), name)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc}, config.optim)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
-    source, folder = SpeechSource(config.data), Path(config.output)
+    source, folder = SpeechSource(config.data, with_answer=config.answered_only), Path(config.output)
     stage = _Stage(config, llm, ears, prompts, ctc, token_ctc, Chat(llm, config.conversations))
     validation = source.evaluation(("valid",), config.evaluate_recordings)
     with stays_frozen(llm, "the LLM") as before:
@@ -171,12 +178,12 @@ class _Stage:
         ]
         targets = [ids_of(self.llm, a or self.chat.text(i)) for i, a in zip(batch.items, answers, strict=True)]
         scored = score(self.llm, contexts, targets, self.chat.end_id)
-        loss = scored.losses.mean()
-        parts = {"llm": loss}
-        answered = torch.tensor([a is not None for a in answers])[scored.rows]
-        for name, chosen in (("transcript", ~answered), ("answer", answered)):
+        loss, parts = scored.losses.new_zeros(()), dict[str, Tensor]()
+        asked = torch.tensor([a is not None for a in answers])[scored.rows]
+        for name, chosen, weight in (("transcript", ~asked, config.transcript_weight), ("answer", asked, 1.0)):
             if chosen.any():
                 parts[name] = scored.losses[chosen].mean()
+                loss = loss + weight * parts[name]
         if config.ctc_weight:
             parts["ctc"] = ctc_loss(self.ctc(frames), lengths, [spelling(item.text) for item in batch.items])
             loss = loss + config.ctc_weight * parts["ctc"]

@@ -20,7 +20,7 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.speech_features import channel_statistics
-from icebreaker.training.stage_files import save_stage
+from icebreaker.training.stage_files import load_into, save_stage
 
 __all__ = ["ChunkConfig", "EncoderCTCConfig", "draw_chunks", "run"]
 
@@ -43,6 +43,7 @@ class EncoderCTCConfig:
     stage: str = "encoder_ctc"
     output: str
     encoder: EncoderConfig
+    start_from: str | None = None  # folder of an earlier run of this stage or of alignment: its encoder and CTC head
     data: SpeechConfig
     optim: OptimConfig
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
@@ -70,14 +71,18 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
     encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
     match_positions(encoder)
     ctc = nn.Linear(config.encoder.width, 1 + len(CHARACTERS))
-    mean, istd = estimate_cmvn(source, config.statistics_rows)
-    encoder.mean.copy_(mean)
-    encoder.istd.copy_(istd)
+    if config.start_from:
+        load_into(encoder, Path(config.start_from), "encoder")
+        load_into(ctc, Path(config.start_from), "ctc")
+    else:
+        mean, istd = estimate_cmvn(source, config.statistics_rows)
+        encoder.mean.copy_(mean)
+        encoder.istd.copy_(istd)
     training = Run({"encoder": encoder, "ctc": ctc}, config.optim)
 
     def loss_fn(batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         encoder.train()
-        fbank = spec_augment(batch.fbank, batch.lengths, mean, config.spec_augment, batch.rng(1))
+        fbank = spec_augment(batch.fbank, batch.lengths, encoder.mean, config.spec_augment, batch.rng(1))
         chunk_size, left_chunks = draw_chunks(config.chunks, batch.rng(2))
         frames, lengths = encoder.encode(fbank, batch.lengths, chunk_size=chunk_size, left_chunks=left_chunks)
         loss = ctc_loss(ctc(frames), lengths, [spelling(item.text) for item in batch.items])

@@ -3,12 +3,13 @@
 Rows of one batch are neighbours in length, so little is padding; human recordings take part with a set weight.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from icebreaker.data.manifest import Item
@@ -28,6 +29,7 @@ class SpeechConfig:
     human: str | None = None
     human_features: str | None = None
     human_weight: float = 0.2  # share of human recordings in training batches
+    answered_share: float | None = None  # of the questions drawn, those with an answer; by default as they come
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
     max_tail_frames: int = 32  # and behind
@@ -57,22 +59,17 @@ class SpeechSource:
     """Training batches by index, and fixed validation batches."""
 
     def __init__(self, config: SpeechConfig, *, with_answer: bool = False) -> None:
-        self.config = config
+        self.config, self.with_answer = config, with_answer
         self.stores = [FeatureStore(Path(config.questions), Path(config.question_features))]
         if config.human and config.human_features and config.human_weight > 0 and not with_answer:
             self.stores.append(FeatureStore(Path(config.human), Path(config.human_features)))
         pool: list[tuple[int, Row]] = []
         for index, store in enumerate(self.stores):
-            rows = [r for r in store.select(["train"]) if _spoken(r) <= config.max_frames]
-            if with_answer:
-                rows = [r for r in rows if store.items[r.item].answer]
-            pool += [(index, row) for row in rows]
+            pool += [(index, row) for row in self._usable(store, ("train",))]
         if not pool:
             raise DataError(f"{config.questions}: no training recording of at most {config.max_frames} frames")
         self.pool = sorted(pool, key=lambda entry: (_spoken(entry[1]), entry[1].item))
-        human = np.array([index for index, _ in self.pool], dtype=np.float64)
-        share = config.human_weight if human.any() else 0.0
-        self.weights = np.where(human > 0, share / max(1.0, human.sum()), (1 - share) / max(1.0, (1 - human).sum()))
+        self.weights = self._weights()
 
     def batches(self, start: int) -> Iterator[SpeechBatch]:
         """Endless training batches from micro-batch ``start`` on."""
@@ -84,7 +81,7 @@ class SpeechSource:
     def batch(self, index: int) -> SpeechBatch:
         """Training batch ``index``: a random subset of neighbours in length."""
         config, rng = self.config, np.random.default_rng([self.config.seed, index])
-        anchor = int(rng.choice(len(self.pool), p=self.weights / self.weights.sum()))
+        anchor = int(rng.choice(len(self.pool), p=self.weights))
         margin = (config.max_lead_frames + config.max_tail_frames) // 2
         size = max(1, config.frames_per_batch // (_spoken(self.pool[anchor][1]) + margin))
         first = min(max(0, anchor - 2 * size), max(0, len(self.pool) - 4 * size))
@@ -96,7 +93,7 @@ class SpeechSource:
 
     def evaluation(self, splits: tuple[str, ...], limit: int, *, store: int = 0, size: int = 32) -> list[SpeechBatch]:
         """Fixed unchanged batches of these splits, spread evenly over the manifest, cut the same every time."""
-        rows = [r for r in self.stores[store].select(splits) if _spoken(r) <= self.config.max_frames]
+        rows = self._usable(self.stores[store], splits)
         rows = [rows[i] for i in np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)]
         rows = sorted(rows, key=_spoken)
         batches = []
@@ -105,6 +102,27 @@ class SpeechSource:
             entries = [(store, row) for row in rows[first : first + size]]
             batches.append(self._collate(entries, np.random.default_rng(seed), seed, FeatureAugmentConfig()))
         return batches
+
+    def _weights(self) -> NDArray[np.float64]:
+        """How likely each recording of the pool is, from the shares of its kind."""
+        config = self.config
+        human = np.array([index for index, _ in self.pool], dtype=bool)
+        asked = np.array([self.stores[index].items[row.item].answer is not None for index, row in self.pool]) & ~human
+        share = config.human_weight if human.any() else 0.0
+        natural = asked.sum() / max(1, (~human).sum())
+        answered = natural if config.answered_share is None else config.answered_share
+        weights = np.zeros(len(self.pool))
+        for kind, total in (
+            (human, share),
+            (asked, (1 - share) * answered),
+            (~human & ~asked, (1 - share) * (1 - answered)),
+        ):
+            weights[kind] = total / max(1, kind.sum())
+        return np.asarray(weights / weights.sum())
+
+    def _usable(self, store: FeatureStore, splits: Sequence[str]) -> list[Row]:
+        rows = [row for row in store.select(splits) if _spoken(row) <= self.config.max_frames]
+        return [row for row in rows if store.items[row.item].answer] if self.with_answer else rows
 
     def _collate(
         self,
