@@ -40,6 +40,7 @@ class CodecLMPrefixConfig:
     data: AnswerConfig
     optim: OptimConfig
     contexts_per_answer: int = 2
+    code_noise: float = 0.0  # share of fed codes that are random, as in stage codec_lm
     evaluate_every: int = 200
     evaluate_answers: int = 64
     threads: int = 0  # 0: as torch chooses
@@ -87,7 +88,7 @@ def run(config: CodecLMPrefixConfig, progress: Callable[[StepReport], None] = la
     trained = nn.ModuleDict({name: parts[name] for name in TRAINED if list(parts[name].parameters())})
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return loss_of(model, batch)
+        return loss_of(model, batch, noise=config.code_noise)
 
     with ExitStack() as frozen:
         sha256 = frozen.enter_context(stays_frozen(llm, f"the LLM {config.llm}"))
