@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from icebreaker.config import to_mapping
+from icebreaker.models.llm import LLM
 from icebreaker.training.conversations import (
     DEFAULT_SYSTEM,
     Conversation,
@@ -47,6 +48,7 @@ class BackboneConfig:
     output: Path
     mix: MixConfig = field(default_factory=MixConfig)
     stage: str = "backbone"
+    start_from: Path | None = None  # go on from this Hugging Face folder; its tokenizer and embeddings stay
     vocab_size: int = 2048
     hidden_size: int = 256
     layers: int = 4
@@ -117,8 +119,13 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
         torch.set_num_threads(config.threads)
     conversations = read_conversations(config.data / "train.jsonl")
     valid = read_conversations(config.data / "valid.jsonl")
-    tokenizer = tokenizer_for(_texts(conversations), config.vocab_size)
-    model = build_model(config, tokenizer)
+    if config.start_from is None:
+        tokenizer = tokenizer_for(_texts(conversations), config.vocab_size)
+        model = build_model(config, tokenizer)
+    else:  # embeddings stay, so a speech decoder that was trained on them stays valid
+        earlier = LLM.load(config.start_from)
+        tokenizer, model = earlier.tokenizer, earlier.model.requires_grad_(True)
+        model.get_input_embeddings().requires_grad_(False)
     run_ = Run({"llm": model}, config.optim)
 
     def loss_fn(batch: TextBatch) -> tuple[Tensor, Mapping[str, Tensor]]:

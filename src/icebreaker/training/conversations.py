@@ -17,6 +17,7 @@ from icebreaker.errors import DataError
 __all__ = ["DEFAULT_SYSTEM", "Conversation", "MixConfig", "TextBatch", "batches_from", "plain", "read_conversations"]
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
+SPEECH_IS_PLAIN = 0.8  # of paced turns, without case and punctuation
 POOL_BATCHES = 16  # batches that are sorted by length together: little padding, and still a random order
 
 
@@ -29,6 +30,7 @@ class MixConfig:
     plain_probability: float = 0.4  # user turns without case and punctuation: what speech sounds like
     default_system_probability: float = 0.7  # where the data leaves the system prompt open; else there is none
     user_weight: float = 0.1  # of a user token's loss, against 1 for an assistant's
+    paced_probability: float = 0.0  # user turns at the pace of speech, see ``_paced``
     max_tokens: int = 2048  # of a row
 
 
@@ -136,7 +138,8 @@ def _encode(
     system = conversation.system
     if system is None and rng.random() < mix.default_system_probability:
         system = DEFAULT_SYSTEM
-    spoken = rng.random() < mix.plain_probability
+    paced = mix.paced_probability > 0 and rng.random() < mix.paced_probability
+    spoken = rng.random() < (mix.plain_probability if not paced else SPEECH_IS_PLAIN)
     pieces = [(f"<|im_start|>system\n{system}<|im_end|>\n", 0.0)] if system else []
     for role, text in conversation.turns:
         weight = 1.0 if role == "assistant" else mix.user_weight
@@ -148,9 +151,23 @@ def _encode(
     weights: list[float] = []
     for text, weight in pieces:
         new = tokenizer.encode(text, add_special_tokens=False)
+        if paced and weight == mix.user_weight and text != "<|im_end|>":
+            new, weight = _paced(new, tokenizer.pad_token_id, rng), 0.0
         ids += new
         weights += [weight] * len(new)
     return ids[: mix.max_tokens], weights[: mix.max_tokens]
+
+
+def _paced(ids: Sequence[int], filler: int, rng: random.Random) -> list[int]:
+    """A user's tokens as speech will bring them: fillers before, between and after, now and then a token twice.
+
+    An adapter gives 12.5 vectors a second whether or not a word is being said. A large LLM reads past the empty ones;
+    a small one has to have seen some. The filler is the padding token, whose embedding is zero.
+    """
+    row = [filler] * rng.randint(0, 14)
+    for each in ids:
+        row += [each] * (2 if rng.random() < 0.15 else 1) + [filler] * rng.choice((0, 0, 1, 1, 2, 2, 3, 4, 6))
+    return row + [filler] * rng.randint(0, 8)
 
 
 def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> TextBatch:
