@@ -15,7 +15,8 @@ from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import encoder_ctc
-from icebreaker.training.alignment import AlignmentConfig, TokenCTC, run, slow_down
+from icebreaker.training.adapter_ctc import AdapterCTCConfig
+from icebreaker.training.alignment import AlignmentConfig, run, slow_down
 from icebreaker.training.ears import Chat
 from icebreaker.training.llm_layout import continue_greedily, ids_of, pack, score
 from icebreaker.training.loop import OptimConfig, Run
@@ -133,16 +134,6 @@ def test_pack_pads_on_the_right() -> None:
     assert embeddings.sum(dim=2).tolist() == [[3, 3, 3], [3, 0, 0]]
 
 
-def test_token_ctc_reads_an_embedding_as_its_token() -> None:
-    table = torch.randn(20, 32)
-    reader = TokenCTC(32)
-    with torch.no_grad():
-        reader.blank.normal_()
-        logits = reader(table[None, [3, 7]], table)
-        assert logits.argmax(dim=-1).tolist() == [[4, 8]]  # the blank is first
-        assert reader(reader.blank[None, None], table).argmax() == 0
-
-
 def test_chat_restores_the_written_question(finished: AlignmentConfig, tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         turns = [{"role": "user", "text": "What's Spain?"}, {"role": "assistant", "text": "A country."}]
@@ -168,3 +159,6 @@ def test_mini_config_fits() -> None:
     config = load_toml(MINI / "alignment.toml", AlignmentConfig)
     assert config.adapter.kind == "subsampling"
     assert config.conversations
+    before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
+    assert (config.start_from, config.encoder, config.llm) == (before.output, before.encoder, before.llm)
+    assert (config.adapter, config.blank) == (before.adapter, before.blank)

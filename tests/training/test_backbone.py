@@ -107,6 +107,34 @@ def test_weights_mark_answers_and_their_ends() -> None:
     assert (weights[batch.mask[0] == 0] == 0).all()
 
 
+def test_pauses_are_zero_vectors(data: Path) -> None:
+    """Whatever the padding token's own embedding is."""
+    config = BackboneConfig(
+        optim=OptimConfig(steps=1, lr=1e-3),
+        data=data,
+        output=data,
+        hidden_size=32,
+        layers=1,
+        heads=2,
+        kv_heads=1,
+        ffn=32,
+    )
+    conversations = read_conversations(data / "train.jsonl")
+    tokenizer = backbone.tokenizer_for((text for c in conversations for _, text in c.turns), 300)
+    model = backbone.build_model(config, tokenizer)
+    paced = MixConfig(batch_conversations=2, paced_probability=1.0)
+    batch = next(batches_from(conversations, tokenizer, paced, 0)(0))
+    pauses = (batch.ids == tokenizer.pad_token_id) & (batch.mask == 1)
+    assert pauses.any()
+    with torch.no_grad():
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())  # untied
+        before = backbone.text_loss(model, batch)[0]
+        model.get_input_embeddings().weight[tokenizer.pad_token_id] = 5.0
+        torch.testing.assert_close(backbone.text_loss(model, batch)[0], before)
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_start|>")] = 5.0
+        assert abs(float(backbone.text_loss(model, batch)[0] - before)) > 1e-4
+
+
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     config = config_for(data, tmp_path, steps=60, lr=1e-2)
     conversations = read_conversations(data / "train.jsonl")
@@ -146,5 +174,10 @@ def test_bad_data(tmp_path: Path) -> None:
 
 
 def test_mini_configuration_is_valid() -> None:
-    config = load_toml(Path(__file__).parents[2] / "configs" / "mini" / "backbone.toml", BackboneConfig)
-    assert (config.stage, config.vocab_size, config.hidden_size, config.layers) == ("backbone", 2048, 256, 4)
+    text, paced = (
+        load_toml(Path(__file__).parents[2] / "configs" / "mini" / f"{name}.toml", BackboneConfig)
+        for name in ("backbone_text", "backbone")
+    )
+    assert (text.stage, text.vocab_size, text.hidden_size, text.layers) == ("backbone", 2048, 256, 4)
+    assert paced.start_from == text.output / "llm"
+    assert paced.mix.paced_probability > 0

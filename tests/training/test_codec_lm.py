@@ -208,6 +208,15 @@ def test_noise_is_fed_but_not_learnt(folder: Path, llm: LLM) -> None:
     assert abs(float(quiet - noisy)) > 1e-3
 
 
+def test_what_the_llm_says_is_drawn_more_often(folder: Path, llm: LLM) -> None:
+    """The conversations of the fixture hold three of the four texts."""
+    rng = np.random.default_rng(0)
+    for share, low, high in ((1.0, 0, 0), (0.5, 30, 80)):
+        source = AnswerSource(data(folder, conversations=folder, conversation_share=share), "train", llm)
+        drawn = [source.answers[source.draw(rng).answer].text for _ in range(400)]
+        assert low <= drawn.count(TEXTS[3]) <= high  # one of four: 12.5 % of the draws at a share of a half
+
+
 def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"codes\.jsonl: cannot read codes"):
         AnswerSource(data(folder, codes=tmp_path / "codes.jsonl"), "train", llm)
@@ -220,6 +229,6 @@ def test_the_configurations_fit() -> None:
     two = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
     three = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
     assert three.codec_lm == two.output
-    assert two.data == three.data
+    assert (two.data, two.neighbours, two.code_noise) == (three.data, three.neighbours, three.code_noise)
     with pytest.raises(ConfigError, match=r"model\.prefix must be false"):
         load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig, ["model.prefix=true"])

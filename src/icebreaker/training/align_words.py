@@ -4,6 +4,7 @@ pocketsphinx knows the pronunciation of 130,000 English words; a recording with 
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -13,10 +14,12 @@ import numpy as np
 from pocketsphinx import Decoder
 
 from icebreaker.audio.pcm import load_audio
-from icebreaker.data.manifest import Item
+from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.training.word_times import WordTime
 
-__all__ = ["words_of", "write_word_times"]
+logger = logging.getLogger(__name__)
+
+__all__ = ["align_once", "words_of", "write_word_times"]
 
 SAMPLE_RATE = 16_000
 FRAME_S = 0.01
@@ -61,3 +64,11 @@ def write_word_times(items: Iterable[Item], path: Path, progress: Callable[[int]
             progress(done)
     os.replace(aside, path)
     return aligned
+
+
+def align_once(manifest: Path, path: Path) -> None:
+    """Write the word times of ``manifest`` to ``path`` unless they are there: about 20 recordings a second."""
+    if not path.exists():
+        items = read_manifest(manifest)
+        logger.info("aligning the words of %d recordings", len(items))
+        write_word_times(items, path)

@@ -7,7 +7,7 @@ Two layouts share every batch. P are trained task embeddings, S is speech, | is 
 
 Departures for a small LLM, each off at weight 0: ``answer_share`` (an LLM of few parameters never learnt to copy, but
 it knows how to answer), ``ctc_weight`` (keeps the encoder spelling), ``token_ctc_weight`` (CTC over the LLM's own
-vocabulary: an embedding near a token's embedding counts as that token, a trained vector is the blank).
+vocabulary, see ``token_ctc``), ``start_from`` an adapter that ``adapter_ctc`` trained.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,12 +32,12 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
+from icebreaker.training.token_ctc import Blank, TokenCTC
 
-__all__ = ["AlignmentConfig", "TokenCTC", "match_scale", "run", "slow_down"]
+__all__ = ["AlignmentConfig", "match_scale", "run", "slow_down"]
 
 BEFORE_SPEECH = (1, 4, 5)  # transcribe, en, audio; the order of the official task embeddings
 AFTER_SPEECH = (6, 7)  # /audio, hyps
-SHARPNESS = 8.0  # log-odds of a token's own embedding against a typical other one, about twice this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class AlignmentConfig:
     output: str
     llm: str  # Hugging Face folder
     encoder: str  # folder of stage encoder_ctc
-    start_from: str | None = None  # folder of an earlier run of this stage: adapter, task embeddings, token CTC
+    start_from: str | None = None  # folder of stage adapter_ctc: its adapter and blank
     adapter: AdapterConfig
     data: SpeechConfig
     optim: OptimConfig
@@ -59,34 +59,21 @@ class AlignmentConfig:
     prompts: int = 8
     encoder_lr_scale: float = 0.2
     answer_share: float = 0.5  # of the rows that have an answer
-    answered_only: bool = False  # leave out recordings without an answer: ours, for an LLM of a narrow domain
+    answered_only: bool = False  # the LLM scores answered recordings only, the CTC losses all: for a narrow LLM
     transcript_weight: float = 1.0
     ctc_weight: float = 0.3
     token_ctc_weight: float = 0.0
+    blank: Blank = "trained"  # see ``token_ctc``
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
-
-
-class TokenCTC(nn.Module):
-    """CTC over the LLM's vocabulary by distance to its input embeddings (ours, for small LLMs)."""
-
-    def __init__(self, llm_dim: int) -> None:
-        super().__init__()
-        self.blank = nn.Parameter(torch.zeros(llm_dim))
-
-    def forward(self, embeddings: Tensor, table: Tensor) -> Tensor:
-        """Logits [B, T, 1 + V] of ``embeddings`` [B, T, D] against ``table`` [V, D]; the blank comes first."""
-        table = torch.cat([self.blank[None], table])
-        scale = SHARPNESS / table[1:].square().sum(dim=1).mean()
-        return scale * (2 * embeddings @ table.mT - table.square().sum(dim=1))  # the row's own norm cancels
 
 
 @torch.no_grad()
 def match_scale(adapter: Adapter, prompts: Prompts, token_ctc: TokenCTC, table: Tensor) -> None:
     """Let what will stand beside the LLM's input embeddings ``table`` [V, D] begin at their scale."""
     spread = float(table.std())
-    for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight, token_ctc.blank):
+    for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight, *token_ctc.parameters()):
         vectors.normal_(0.0, spread)
     frames = torch.randn(8, 32, adapter.config.encoder_dim, generator=torch.Generator().manual_seed(0))
     said, _ = adapter(frames.to(table.device), adapter.initial_state(len(frames)))
@@ -125,15 +112,18 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
     load_into(ears.encoder, Path(config.encoder), "encoder")
     load_into(ctc, Path(config.encoder), "ctc")
-    prompts, token_ctc = Prompts(llm.width, config.prompts, config.tasks), TokenCTC(llm.width)
+    prompts, token_ctc = (
+        Prompts(llm.width, config.prompts, config.tasks),
+        TokenCTC(llm.width, config.blank),
+    )
     match_scale(ears.adapter, prompts, token_ctc, llm.embedding.weight)
     if config.start_from:
-        for name, module in (("adapter", ears.adapter), ("prompts", prompts), ("token_ctc", token_ctc)):
-            load_into(module, Path(config.start_from), name)
+        load_into(ears.adapter, Path(config.start_from), "adapter")
+        load_into(token_ctc, Path(config.start_from), "token_ctc")
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc}, config.optim)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
-    source, folder = SpeechSource(config.data, with_answer=config.answered_only), Path(config.output)
+    source, folder = SpeechSource(config.data), Path(config.output)
     stage = _Stage(config, llm, ears, prompts, ctc, token_ctc, Chat(llm, config.conversations))
     validation = source.evaluation(("valid",), config.evaluate_recordings)
     with stays_frozen(llm, "the LLM") as before:
@@ -169,30 +159,37 @@ class _Stage:
         self.ears.train()
         fbank = spec_augment(batch.fbank, batch.lengths, self.ears.encoder.mean, config.spec_augment, batch.rng(1))
         frames, lengths, speech = self.ears(fbank, batch.lengths, draw_chunks(config.chunks, batch.rng(2)))
-        answers = [
-            item.answer if item.answer and draw < config.answer_share else None
-            for item, draw in zip(batch.items, batch.rng(3).random(len(batch.items)), strict=True)
-        ]
-        contexts = [
-            self.chat.answering(row) if a else self.transcribing(row) for row, a in zip(speech, answers, strict=True)
-        ]
-        targets = [ids_of(self.llm, a or self.chat.text(i)) for i, a in zip(batch.items, answers, strict=True)]
-        scored = score(self.llm, contexts, targets, self.chat.end_id)
-        loss, parts = scored.losses.new_zeros(()), dict[str, Tensor]()
-        asked = torch.tensor([a is not None for a in answers])[scored.rows]
-        for name, chosen, weight in (("transcript", ~asked, config.transcript_weight), ("answer", asked, 1.0)):
-            if chosen.any():
-                parts[name] = scored.losses[chosen].mean()
-                loss = loss + weight * parts[name]
+        loss, parts = self.llm_loss(batch, speech)
         if config.ctc_weight:
             parts["ctc"] = ctc_loss(self.ctc(frames), lengths, [spelling(item.text) for item in batch.items])
             loss = loss + config.ctc_weight * parts["ctc"]
         if config.token_ctc_weight:
             counts = torch.tensor([len(row) for row in speech])
             logits = self.token_ctc(nn.utils.rnn.pad_sequence(speech, batch_first=True), self.llm.embedding.weight)
-            tokens = [1 + torch.tensor(ids_of(self.llm, self.chat.text(item))) for item in batch.items]
+            tokens = [1 + torch.tensor(ids_of(self.llm, item.text)) for item in batch.items]  # as plain as heard
             parts["token_ctc"] = ctc_loss(logits, counts, tokens)
             loss = loss + config.token_ctc_weight * parts["token_ctc"]
+        return loss, parts
+
+    def llm_loss(self, batch: SpeechBatch, speech: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Through the frozen LLM: answers and transcripts."""
+        config, draws = self.config, batch.rng(3).random(len(batch.items))
+        loss, parts = speech[0].new_zeros(()), dict[str, Tensor]()
+        contexts, targets, asked = [], [], []
+        for item, row, draw in zip(batch.items, speech, draws, strict=True):
+            if config.answered_only and not item.answer:
+                continue
+            asked.append(bool(item.answer) and draw < config.answer_share)
+            contexts.append(self.chat.answering(row) if asked[-1] else self.transcribing(row))
+            targets.append(ids_of(self.llm, item.answer if asked[-1] and item.answer else self.chat.text(item)))
+        if not contexts:
+            return loss, parts
+        scored = score(self.llm, contexts, targets, self.chat.end_id)
+        answers = torch.tensor(asked)[scored.rows]
+        for name, chosen, weight in (("transcript", ~answers, config.transcript_weight), ("answer", answers, 1.0)):
+            if chosen.any():
+                parts[name] = scored.losses[chosen].mean()
+                loss = loss + weight * parts[name]
         return loss, parts
 
     @torch.no_grad()

@@ -149,8 +149,13 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
 
 
 def text_loss(model: Qwen2ForCausalLM, batch: TextBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """Weighted mean cross entropy in nats, and the plain mean over the assistants' tokens for the log."""
-    hidden_states = model.model(input_ids=batch.ids[:, :-1], attention_mask=batch.mask[:, :-1]).last_hidden_state
+    """Weighted mean cross entropy in nats, and the plain mean over the assistants' tokens for the log.
+
+    The padding token stands for the pauses of speech (``MixConfig.paced_probability``) and is fed as a zero vector.
+    """
+    embeddings = model.get_input_embeddings()(batch.ids[:, :-1])
+    embeddings = embeddings.masked_fill((batch.ids[:, :-1] == model.config.pad_token_id)[..., None], 0.0)
+    hidden_states = model.model(inputs_embeds=embeddings, attention_mask=batch.mask[:, :-1]).last_hidden_state
     weights = batch.weights[:, 1:]
     wanted = weights > 0
     logits = model.lm_head(hidden_states[wanted])  # padding is never projected onto the vocabulary

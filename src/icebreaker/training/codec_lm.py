@@ -5,6 +5,7 @@ Input is the answer's text through the frozen LLM's embedding, target are the co
 Departures: pieces of answers besides whole ones (see ``codec_lm_batches``), and with ``alignment_weight`` one layer is
 shown which word is being spoken: hours of speech teach that by themselves, minutes do not. With ``code_noise`` some of
 the codes that are fed are random, so that the decoder learns to go on from its own mistakes and to trust the text.
+With ``neighbours`` codes that sound alike may stand for each other (see ``code_neighbours``).
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,12 @@ from icebreaker.config import to_mapping
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.codec_lm_loss import accuracy, alignment_loss, cross_entropy, targets
 from icebreaker.models.llm import LLM
+from icebreaker.training.code_neighbours import (
+    CodeNeighbours,
+    NeighbourConfig,
+    load_neighbours,
+    start_from_codebook,
+)
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
@@ -39,6 +46,7 @@ class CodecLMTrainingConfig:
     alignment_weight: float = 0.3
     alignment_layer: int = 1  # of the autoregressive stack
     code_noise: float = 0.0  # share of fed codes that are random
+    neighbours: NeighbourConfig | None = None
     evaluate_every: int = 200
     evaluate_answers: int = 64
     threads: int = 0  # 0: as torch chooses
@@ -68,20 +76,30 @@ def initialise(model: CodecLM, embeddings: Tensor) -> None:
 
 
 def loss_of(
-    model: CodecLM, batch: CodecLMBatch, weight: float = 0.0, layer: int = 0, noise: float = 0.0
+    model: CodecLM,
+    batch: CodecLMBatch,
+    weight: float = 0.0,
+    layer: int = 0,
+    noise: float = 0.0,
+    neighbours: CodeNeighbours | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross entropy per token plus the weighted alignment loss, and named parts.
 
-    ``noise`` is the share of fed codes that are random; the targets stay as they are.
+    ``noise`` is the share of fed codes that are random, ``neighbours`` adds its own; the targets stay as they are.
     """
-    fed = batch.codes
+    fed = batch.codes if neighbours is None else neighbours.noisy(batch.codes)
     if noise:
         random = torch.randint_like(fed, model.config.codes)
         fed = torch.where(torch.rand(fed.shape, device=fed.device) < noise, random, fed)
     taught = model(batch.text, batch.text_lengths, fed, batch.code_lengths, batch.prefix, batch.prefix_lengths)
     expected = targets(batch.codes, batch.code_lengths, model.config)
-    loss = cross_entropy(taught.logits, expected, model.config)
-    parts = {"codes": loss, "accuracy": accuracy(taught.logits, expected, model.config)}
+    parts = {"accuracy": accuracy(taught.logits, expected, model.config)}
+    if neighbours is None:
+        parts["codes"] = cross_entropy(taught.logits, expected, model.config)
+    else:
+        parts["codes"] = neighbours.cross_entropy(taught.logits, expected, model.config.pad)
+        parts["near"] = neighbours.nearness(taught.logits, expected)
+    loss = parts["codes"]
     if weight:
         parts["alignment"] = alignment_loss(taught, batch.first, batch.last, layer, model.config.split)
         loss = loss + weight * parts["alignment"]
@@ -89,39 +107,61 @@ def loss_of(
 
 
 @torch.no_grad()
-def validate(model: CodecLM, source: AnswerSource, answers: int) -> dict[str, float]:
-    """Loss and accuracy per token over the first ``answers`` whole answers."""
+def validate(
+    model: CodecLM, source: AnswerSource, answers: int, neighbours: CodeNeighbours | None = None
+) -> dict[str, float]:
+    """Cross entropy and accuracy per token over the first ``answers`` whole answers, fed as they are.
+
+    With ``neighbours`` also the share of codes whose best guess is near the right one.
+    """
     training = model.training
     model.eval()
-    total, right, tokens = 0.0, 0.0, 0
+    totals, tokens = dict[str, float](), 0
     for batch in source.whole(answers):
-        _, parts = loss_of(model, batch)
+        taught = model(
+            batch.text, batch.text_lengths, batch.codes, batch.code_lengths, batch.prefix, batch.prefix_lengths
+        )
+        expected = targets(batch.codes, batch.code_lengths, model.config)
+        figures = {
+            "valid_loss": cross_entropy(taught.logits, expected, model.config),
+            "valid_accuracy": accuracy(taught.logits, expected, model.config),
+        }
+        if neighbours is not None:
+            figures["valid_near"] = neighbours.nearness(taught.logits, expected)
         count = int((batch.code_lengths + 1).sum())
-        total, right = total + float(parts["codes"]) * count, right + float(parts["accuracy"]) * count
+        for name, value in figures.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * count
         tokens += count
     model.train(training)
-    return {"valid_loss": total / tokens, "valid_accuracy": right / tokens}
+    return {name: total / tokens for name, total in totals.items()}
 
 
 def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leave ``model.safetensors`` (``codec_lm.*``) and ``config.json`` in ``config.output``."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    if config.data.word_times:
+        from icebreaker.training.align_words import align_once  # needs pocketsphinx
+
+        align_once(config.data.answers, config.data.word_times)
     llm = LLM.load(config.llm)
     torch.manual_seed(config.optim.seed)
     model = CodecLM(config.model)
     initialise(model, llm.embed(torch.arange(llm.vocab_size)))
+    neighbours = load_neighbours(config.neighbours) if config.neighbours else None
+    if neighbours is not None:
+        start_from_codebook(model, neighbours)
     source, held_out = (AnswerSource(config.data, split, llm) for split in ("train", "valid"))
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return loss_of(model, batch, config.alignment_weight, config.alignment_layer, config.code_noise)
+        return loss_of(model, batch, config.alignment_weight, config.alignment_layer, config.code_noise, neighbours)
 
     with stays_frozen(llm, f"the LLM {config.llm}") as sha256:
         train(
             Run({"codec_lm": model.train()}, config.optim),
             lambda first: source.batches(first, config.optim.seed),
             loss_fn, config.output,
-            evaluate=lambda: validate(model, held_out, config.evaluate_answers),
+            evaluate=lambda: validate(model, held_out, config.evaluate_answers, neighbours),
             evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     frozen = {"llm_sha256": llm.sha256, "llm_weights_sha256": sha256}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from icebreaker.data.corpus import read_conversations
 from icebreaker.data.manifest import read_manifest
 from icebreaker.errors import DataError
 from icebreaker.models.llm import LLM
@@ -38,6 +39,8 @@ class AnswerConfig:
     pool: int = 4  # batches' worth of pieces that are sorted by length together
     part_share: float = 0.4  # of the pieces are the beginning or the end of an answer
     space_share: float = 0.3  # of the whole answers follow other text, so a space comes first
+    conversations: Path | None = None  # folder of text conversations: what the LLM says there ...
+    conversation_share: float = 0.5  # ... is drawn with this share, other sentences with the rest
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.pool < 1:
@@ -95,6 +98,7 @@ class AnswerSource:
             raise DataError(
                 f"{config.codes}: no codes for any {split!r} recording of {config.answers}; run stage codec"
             )
+        self.said = self._said()
 
     def batches(self, first: int, seed: int) -> Iterator[CodecLMBatch]:
         """Endless batches from number ``first`` on."""
@@ -115,11 +119,21 @@ class AnswerSource:
     def draw(self, rng: np.random.Generator) -> Piece:
         """A whole answer, its beginning or its end."""
         index = int(rng.integers(len(self.answers)))
+        if self.said and rng.random() < self.config.conversation_share:
+            index = self.said[int(rng.integers(len(self.said)))]
         words = len(self.answers[index].words)
         if words < 2 or rng.random() >= self.config.part_share:
             return self.piece(index, 0, None, space=rng.random() < self.config.space_share)
         cut = int(rng.integers(1, words))
         return self.piece(index, 0, cut) if rng.random() < 0.5 else self.piece(index, cut, None)
+
+    def _said(self) -> list[int]:
+        """The answers that the LLM gives in the conversations, if those are known."""
+        if self.config.conversations is None:
+            return []
+        conversations = read_conversations(self.config.conversations / "train.jsonl")
+        texts = {turn["text"] for each in conversations for turn in each["turns"][1::2]}
+        return [index for index, answer in enumerate(self.answers) if answer.text in texts]
 
     def piece(self, index: int, first: int, last: int | None, *, space: bool = False) -> Piece:
         """Words ``first`` to ``last`` of answer ``index``; a piece that follows other text begins with a space."""

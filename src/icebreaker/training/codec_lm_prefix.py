@@ -17,6 +17,7 @@ from icebreaker.config import from_mapping, to_mapping
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.llm import LLM
 from icebreaker.training.answer_states import AnswerStates, read_contexts
+from icebreaker.training.code_neighbours import CodeNeighbours, NeighbourConfig, load_neighbours
 from icebreaker.training.codec_lm import loss_of, validate
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
 from icebreaker.training.frozen import freeze, stays_frozen
@@ -41,6 +42,7 @@ class CodecLMPrefixConfig:
     optim: OptimConfig
     contexts_per_answer: int = 2
     code_noise: float = 0.0  # share of fed codes that are random, as in stage codec_lm
+    neighbours: NeighbourConfig | None = None  # likewise
     evaluate_every: int = 200
     evaluate_answers: int = 64
     threads: int = 0  # 0: as torch chooses
@@ -84,11 +86,12 @@ def run(config: CodecLMPrefixConfig, progress: Callable[[StepReport], None] = la
     model = with_prefix_layers(plain)
     source, held_out = (_source(config, split, llm) for split in ("train", "valid"))
     scale_input(model, source)
+    neighbours = load_neighbours(config.neighbours) if config.neighbours else None
     parts = dict(model.named_children())
     trained = nn.ModuleDict({name: parts[name] for name in TRAINED if list(parts[name].parameters())})
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return loss_of(model, batch, noise=config.code_noise)
+        return loss_of(model, batch, noise=config.code_noise, neighbours=neighbours)
 
     with ExitStack() as frozen:
         sha256 = frozen.enter_context(stays_frozen(llm, f"the LLM {config.llm}"))
@@ -99,16 +102,18 @@ def run(config: CodecLMPrefixConfig, progress: Callable[[StepReport], None] = la
             Run({"prefix": trained}, config.optim),
             lambda first: source.batches(first, config.optim.seed),
             loss_fn, config.output,
-            evaluate=lambda: _validate(model, held_out, config.evaluate_answers),
+            evaluate=lambda: _validate(model, held_out, config.evaluate_answers, neighbours),
             evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     settings = {"model": to_mapping(model.config), "llm_sha256": llm.sha256, "llm_weights_sha256": sha256}
     save_stage(config.output, {"codec_lm": model}, {**to_mapping(config), **settings})
 
 
-def _validate(model: CodecLM, source: AnswerSource, answers: int) -> dict[str, float]:
+def _validate(
+    model: CodecLM, source: AnswerSource, answers: int, neighbours: CodeNeighbours | None
+) -> dict[str, float]:
     modes = {name: part.training for name, part in model.named_children()}
-    figures = validate(model, source, answers)
+    figures = validate(model, source, answers, neighbours)
     for name, part in model.named_children():
         part.train(modes[name])  # frozen parts stay in eval mode
     return figures

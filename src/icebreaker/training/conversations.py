@@ -162,7 +162,7 @@ def _paced(ids: Sequence[int], filler: int, rng: random.Random) -> list[int]:
     """A user's tokens as speech will bring them: fillers before, between and after, now and then a token twice.
 
     An adapter gives 12.5 vectors a second whether or not a word is being said. A large LLM reads past the empty ones;
-    a small one has to have seen some. The filler is the padding token, whose embedding is zero.
+    a small one has to have seen some. The filler is the padding token, which is fed as a zero vector.
     """
     row = [filler] * rng.randint(0, 14)
     for each in ids:

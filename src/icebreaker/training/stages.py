@@ -7,7 +7,16 @@ from typing import Any
 
 from icebreaker.config import load_toml
 from icebreaker.errors import ConfigError
-from icebreaker.training import alignment, backbone, codec, codec_lm, codec_lm_prefix, encoder_ctc, spoken_qa
+from icebreaker.training import (
+    adapter_ctc,
+    alignment,
+    backbone,
+    codec,
+    codec_lm,
+    codec_lm_prefix,
+    encoder_ctc,
+    spoken_qa,
+)
 from icebreaker.training.loop import StepReport
 
 __all__ = ["STAGES", "run"]
@@ -15,6 +24,7 @@ __all__ = ["STAGES", "run"]
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
     "encoder_ctc": (encoder_ctc.EncoderCTCConfig, encoder_ctc.run),
+    "adapter_ctc": (adapter_ctc.AdapterCTCConfig, adapter_ctc.run),
     "alignment": (alignment.AlignmentConfig, alignment.run),
     "spoken_qa": (spoken_qa.SpokenQAConfig, spoken_qa.run),
     "codec": (codec.CodecTrainingConfig, codec.run),
