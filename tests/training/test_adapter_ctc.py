@@ -18,7 +18,6 @@ from icebreaker.training import alignment, encoder_ctc
 from icebreaker.training.adapter_ctc import AdapterCTCConfig, batches, run
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_batches import SpeechConfig
-from icebreaker.training.token_ctc import TokenCTC
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> AdapterCTCConfig:
     )  # fmt: skip
     return AdapterCTCConfig(
         output=str(folder / "out"), llm=write_llm(folder / "llm"), encoder=str(folder / "encoder"),
-        adapter=AdapterConfig(encoder_dim=16, llm_dim=32), data=data, recordings=8, rows=3, evaluate_every=0,
+        adapter=AdapterConfig(encoder_dim=16, llm_dim=32, vocabulary=259), data=data, recordings=8, rows=3,
+        evaluate_every=0,
         optim=OptimConfig(steps=6, lr=3e-3, warmup=1, log_every=1, save_every=2),
     )  # fmt: skip
 
@@ -51,7 +51,8 @@ def test_llm_stays_and_the_loss_falls(finished: AdapterCTCConfig) -> None:
     log = list(losses(finished.output).values())
     assert log[-1] < log[0]
     weights = load_file(Path(finished.output) / "model.safetensors")
-    assert {key.split(".")[0] for key in weights} == {"adapter", "token_ctc"}
+    assert {key.split(".")[0] for key in weights} == {"adapter"}
+    torch.testing.assert_close(weights["adapter.lookup.tokens"], LLM.load(Path(finished.llm)).embedding.weight)
 
 
 def test_resumed_run_takes_the_same_steps(finished: AdapterCTCConfig, tmp_path: Path) -> None:
@@ -88,20 +89,12 @@ def test_batches_depend_on_seed_and_number_only() -> None:
     assert len({tuple(each) for each in first}) == 4
 
 
-def test_an_embedding_is_read_as_its_token() -> None:
-    torch.manual_seed(0)
-    table = torch.randn(20, 32)
-    reader = TokenCTC(32)
-    with torch.no_grad():
-        reader.blank.normal_()
-        assert reader(table[None, [3, 7]], table).argmax(dim=-1).tolist() == [[4, 8]]  # the blank is first
-        assert reader(reader.blank[None, None], table).argmax() == 0
+def test_a_plain_adapter_is_refused(config: AdapterCTCConfig) -> None:
+    with pytest.raises(ValueError, match=r"set adapter\.vocabulary"):
+        replace(config, adapter=AdapterConfig(encoder_dim=16, llm_dim=32))
 
 
-def test_the_blank_may_be_silence() -> None:
-    torch.manual_seed(0)
-    table, reader = torch.randn(20, 32), TokenCTC(32, "zero")
-    assert reader(torch.zeros(1, 1, 32), table).argmax() == 0
-    assert reader(table[None], table).argmax(dim=-1).tolist() == [list(range(1, 21))]
-    assert list(reader.parameters()) == []
-    assert reader.state_dict() == {}
+def test_another_vocabulary_is_refused(config: AdapterCTCConfig, tmp_path: Path) -> None:
+    other = replace(config, adapter=replace(config.adapter, vocabulary=7), output=str(tmp_path))
+    with pytest.raises(ValueError, match=r"looks up \(7, 32\).*the LLM has \(259, 32\)"):
+        run(other)

@@ -43,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> AlignmentConfig:
         output=str(folder / "out"),
         llm=write_llm(folder / "llm"),
         encoder=str(folder / "encoder"),
-        adapter=AdapterConfig(encoder_dim=16, llm_dim=32),
+        adapter=AdapterConfig(encoder_dim=16, llm_dim=32, vocabulary=259),
         data=data,
         optim=OptimConfig(steps=4, lr=3e-3, warmup=1, log_every=1, save_every=2),
         prompts=3,
@@ -64,7 +64,7 @@ def test_llm_stays_bit_identical_and_the_rest_trains(finished: AlignmentConfig) 
     assert stored["llm_sha256"]["before"] == stored["llm_sha256"]["after"] == weights_sha256(LLM.load(finished.llm))
     before = load_file(Path(finished.encoder) / "model.safetensors")
     after = load_file(Path(finished.output) / "model.safetensors")
-    assert {key.split(".")[0] for key in after} == {"encoder", "adapter", "prompts", "ctc", "token_ctc"}
+    assert {key.split(".")[0] for key in after} == {"encoder", "adapter", "prompts", "ctc"}
     assert after["prompts.prompt_embeddings.weight"].shape == (3, 32)
     moved = {key for key in before if key.startswith("encoder.") and not torch.equal(before[key], after[key])}
     assert "encoder.layers.0.attention.query.weight" in moved
@@ -161,4 +161,6 @@ def test_mini_config_fits() -> None:
     assert config.conversations
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
     assert (config.start_from, config.encoder, config.llm) == (before.output, before.encoder, before.llm)
-    assert (config.adapter, config.blank) == (before.adapter, before.blank)
+    assert config.adapter == before.adapter
+    with pytest.raises(ValueError, match="looks tokens up"):
+        replace(config, adapter=replace(config.adapter, vocabulary=0))

@@ -3,6 +3,7 @@
 Every official tensor has the shape of ours, so that a table is all there is to a conversion, either way.
 """
 
+from icebreaker.errors import CheckpointError
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.encoder import EncoderConfig
 
@@ -58,7 +59,16 @@ def encoder_key_table(config: EncoderConfig, *, cmvn: bool = False) -> dict[str,
 
 
 def adapter_key_table(config: AdapterConfig) -> dict[str, str | None]:
-    """Official adapter keys (without ``adpter.``) to those of ``models.adapter.Adapter``."""
+    """Official adapter keys (without ``adpter.``) to those of ``models.adapter.Adapter``.
+
+    Raises:
+        CheckpointError: an adapter that looks tokens up: the official code has none.
+    """
+    if config.vocabulary:
+        raise CheckpointError(
+            f"expected an adapter without lookup, got adapter.vocabulary = {config.vocabulary}; "
+            "the official layout has no place for it"
+        )
     if config.kind == "linear":
         return _expand({"adpter": "project"}, WEIGHT_BIAS)
     numbers = (2,) if len(config.widths) == 1 else (1, 2)

@@ -1,6 +1,7 @@
 """Adapter: encoder frames to LLM input embeddings, halving the rate. Knows only the widths of its neighbours.
 
 All convolutions are padded on the left, so every form streams (the official code streams "subsampling" only).
+Ours, for small LLMs: ``vocabulary`` over 0 turns every vector into a mixture of the LLM's token embeddings.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from icebreaker.models.token_lookup import TokenLookup
 
 __all__ = ["Adapter", "AdapterConfig", "AdapterState"]
 
@@ -26,6 +29,7 @@ class AdapterConfig:
     kernel_size: int = 5
     norm: Literal["batch", "layer"] = "layer"  # of the one-convolution form; the others use batch norm
     activation: Literal["gelu", "relu"] = "gelu"  # likewise; the others use ReLU
+    vocabulary: int = 0  # tokens of the LLM, see ``token_lookup``
 
     def __post_init__(self) -> None:
         if self.kernel_size < 2:
@@ -66,6 +70,7 @@ class Adapter(nn.Module):
             for i in range(len(config.widths))
         )
         self.project = nn.Linear(inputs[-1], config.llm_dim)
+        self.lookup = TokenLookup(config.vocabulary, config.llm_dim) if config.vocabulary else None
 
     def initial_state(self, batch: int) -> AdapterState:
         """The state of ``batch`` sessions that have heard nothing."""
@@ -85,6 +90,13 @@ class Adapter(nn.Module):
             [B, ceil(T / stride), D_llm] embeddings, and the next state. Embedding m sees frames up to m * stride; it is
             real where ``mask[:, ::stride]`` is true.
         """
+        vectors, state = self.project_frames(frames, state, mask)
+        return vectors if self.lookup is None else self.lookup(vectors), state
+
+    def project_frames(
+        self, frames: Tensor, state: AdapterState, mask: Tensor | None = None
+    ) -> tuple[Tensor, AdapterState]:
+        """``forward`` without the lookup."""
         x = frames if mask is None else frames.masked_fill(~mask.unsqueeze(-1), 0.0)
         x, contexts = x.mT, []
         for block, context in zip(self.blocks, state.contexts, strict=True):

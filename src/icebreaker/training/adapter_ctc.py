@@ -18,7 +18,8 @@ from icebreaker.data.manifest import Item
 from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
-from icebreaker.training.ctc import ctc_loss
+from icebreaker.models.token_lookup import TokenLookup
+from icebreaker.training.ears import project, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig
 from icebreaker.training.error_rate import error_rates, plain_words
 from icebreaker.training.frozen import freeze, stays_frozen
@@ -26,7 +27,6 @@ from icebreaker.training.llm_layout import ids_of
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
-from icebreaker.training.token_ctc import Blank, TokenCTC
 
 __all__ = ["AdapterCTCConfig", "run"]
 
@@ -43,16 +43,19 @@ class AdapterCTCConfig:
     data: SpeechConfig
     optim: OptimConfig
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
-    blank: Blank = "trained"  # see ``token_ctc``
     answered_only: bool = False  # only recordings with an answer: for an LLM of a narrow domain
     recordings: int = 12_000  # drawn once, as varied as any batch
     rows: int = 48  # of a batch
     evaluate_every: int = 300
     evaluate_recordings: int = 96
 
+    def __post_init__(self) -> None:
+        if not self.adapter.vocabulary:
+            raise ValueError("this stage trains an adapter that looks tokens up; set adapter.vocabulary to the LLM's")
+
 
 @dataclass(frozen=True)
-class Heard:
+class Frames:
     """What the encoder made of one recording."""
 
     frames: Tensor  # [T, E] float16
@@ -60,7 +63,7 @@ class Heard:
 
 
 def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
-    """Train; leaves ``adapter.*``, ``token_ctc.*`` and ``config.json`` in ``config.output``."""
+    """Train; leaves ``adapter.*`` and ``config.json`` in ``config.output``."""
     llm = LLM.load(Path(config.llm))
     encoder_config = from_mapping(
         EncoderConfig, stage_config(Path(config.encoder))["encoder"], f"{config.encoder}/config.json: encoder"
@@ -69,20 +72,23 @@ def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambd
     load_into(encoder, Path(config.encoder), "encoder")
     freeze(encoder)
     torch.manual_seed(config.optim.seed)
-    stage = _Stage(config, llm, Adapter(config.adapter), TokenCTC(llm.width, config.blank))
+    adapter = Adapter(config.adapter)
+    assert adapter.lookup is not None
+    adapter.lookup.follow(llm.embedding.weight)
+    stage = _Stage(config, llm, adapter, adapter.lookup)
     source = SpeechSource(config.data, with_answer=config.answered_only)
     validation = listen(config, encoder, source.evaluation(("valid",), config.evaluate_recordings))
     pool = listen(config, encoder, draw(source, config.recordings))
     with stays_frozen(llm, "the LLM") as before:
         train(
-            Run({"adapter": stage.adapter, "token_ctc": stage.token_ctc}, config.optim),
+            Run({"adapter": adapter}, config.optim),
             lambda first: batches(pool, config.rows, config.optim.seed, first),
             stage.loss, Path(config.output),
             evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     save_stage(
         Path(config.output),
-        {"adapter": stage.adapter, "token_ctc": stage.token_ctc},
+        {"adapter": adapter},
         {
             **to_mapping(config),
             "llm_sha256": {"before": before, "after": before},  # stays_frozen has compared them
@@ -101,7 +107,9 @@ def draw(source: SpeechSource, recordings: int) -> Iterator[SpeechBatch]:
 
 
 @torch.no_grad()
-def listen(config: AdapterCTCConfig, encoder: Encoder, heard: Iterator[SpeechBatch] | list[SpeechBatch]) -> list[Heard]:
+def listen(
+    config: AdapterCTCConfig, encoder: Encoder, heard: Iterator[SpeechBatch] | list[SpeechBatch]
+) -> list[Frames]:
     """The encoder's frames of every recording, at the deployed chunk size."""
     pool = []
     for batch in heard:
@@ -109,13 +117,13 @@ def listen(config: AdapterCTCConfig, encoder: Encoder, heard: Iterator[SpeechBat
             batch.fbank, batch.lengths, chunk_size=config.chunks.chunk_size, left_chunks=config.chunks.left_chunks
         )
         pool += [
-            Heard(row[:length].half(), item)
+            Frames(row[:length].half(), item)
             for row, length, item in zip(frames, lengths.tolist(), batch.items, strict=True)
         ]
     return pool
 
 
-def batches(pool: list[Heard], rows: int, seed: int, first: int) -> Iterator[list[Heard]]:
+def batches(pool: list[Frames], rows: int, seed: int, first: int) -> Iterator[list[Frames]]:
     """Endless random batches from number ``first`` on."""
     while True:
         chosen = np.random.default_rng((seed, first)).choice(len(pool), min(rows, len(pool)), replace=False)
@@ -128,28 +136,23 @@ class _Stage:
     config: AdapterCTCConfig
     llm: LLM
     adapter: Adapter
-    token_ctc: TokenCTC
+    lookup: TokenLookup
 
-    def loss(self, batch: list[Heard]) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits, counts = self.read(batch)
-        return ctc_loss(logits, counts, [1 + torch.tensor(ids_of(self.llm, row.item.text)) for row in batch]), {}
+    def loss(self, batch: list[Frames]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        ids = [ids_of(self.llm, row.item.text) for row in batch]
+        return token_ctc_loss(self.lookup, self.speak(batch), ids), {}
 
-    def read(self, batch: list[Heard]) -> tuple[Tensor, Tensor]:
-        """Logits [B, T, 1 + V] and their lengths [B]."""
+    def speak(self, batch: list[Frames]) -> list[Tensor]:
+        """The adapter's vectors, [n, D] per row."""
         frames = nn.utils.rnn.pad_sequence([row.frames.float() for row in batch], batch_first=True)
-        lengths = torch.tensor([len(row.frames) for row in batch])
-        mask = torch.arange(frames.shape[1]) < lengths[:, None]
-        embeddings, _ = self.adapter(frames, self.adapter.initial_state(len(batch)), mask)
-        stride = self.adapter.stride
-        return self.token_ctc(embeddings, self.llm.embedding.weight), (lengths + stride - 1) // stride
+        return project(self.adapter, frames, torch.tensor([len(row.frames) for row in batch]))
 
     @torch.no_grad()
-    def evaluate(self, heard: list[Heard]) -> Mapping[str, float]:
+    def evaluate(self, heard: list[Frames]) -> Mapping[str, float]:
         """Error rates of what the best path says, on unheard recordings."""
         said = []
         for first in range(0, len(heard), self.config.rows):
-            logits, counts = self.read(heard[first : first + self.config.rows])
-            for row, count in zip(logits.argmax(dim=-1), counts.tolist(), strict=True):
-                path = torch.unique_consecutive(row[:count])
+            for row in self.speak(heard[first : first + self.config.rows]):
+                path = torch.unique_consecutive(self.lookup.logits(row).argmax(dim=-1))
                 said.append(self.llm.tokenizer.decode((path[path > 0] - 1).tolist()))
         return error_rates([plain_words(row.item.text) for row in heard], [plain_words(text) for text in said])

@@ -7,7 +7,7 @@ Two layouts share every batch. P are trained task embeddings, S is speech, | is 
 
 Departures for a small LLM, each off at weight 0: ``answer_share`` (an LLM of few parameters never learnt to copy, but
 it knows how to answer), ``ctc_weight`` (keeps the encoder spelling), ``token_ctc_weight`` (CTC over the LLM's own
-vocabulary, see ``token_ctc``), ``start_from`` an adapter that ``adapter_ctc`` trained.
+tokens, of an adapter with a lookup), ``start_from`` an adapter that ``adapter_ctc`` trained.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
-from icebreaker.training.ears import Chat, Ears
+from icebreaker.training.ears import Chat, Ears, Heard, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
@@ -32,9 +32,8 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
-from icebreaker.training.token_ctc import Blank, TokenCTC
 
-__all__ = ["AlignmentConfig", "match_scale", "run", "slow_down"]
+__all__ = ["AlignmentConfig", "run", "slow_down"]
 
 BEFORE_SPEECH = (1, 4, 5)  # transcribe, en, audio; the order of the official task embeddings
 AFTER_SPEECH = (6, 7)  # /audio, hyps
@@ -48,7 +47,7 @@ class AlignmentConfig:
     output: str
     llm: str  # Hugging Face folder
     encoder: str  # folder of stage encoder_ctc
-    start_from: str | None = None  # folder of stage adapter_ctc: its adapter and blank
+    start_from: str | None = None  # folder of stage adapter_ctc: its adapter
     adapter: AdapterConfig
     data: SpeechConfig
     optim: OptimConfig
@@ -59,24 +58,27 @@ class AlignmentConfig:
     prompts: int = 8
     encoder_lr_scale: float = 0.2
     answer_share: float = 0.5  # of the rows that have an answer
-    answered_only: bool = False  # the LLM scores answered recordings only, the CTC losses all: for a narrow LLM
+    answered_only: bool = False  # only spelling is learnt from recordings without an answer: for a narrow LLM
     transcript_weight: float = 1.0
     ctc_weight: float = 0.3
     token_ctc_weight: float = 0.0
-    blank: Blank = "trained"  # see ``token_ctc``
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
 
+    def __post_init__(self) -> None:
+        if self.token_ctc_weight and not self.adapter.vocabulary:
+            raise ValueError("token_ctc_weight is for an adapter that looks tokens up; set adapter.vocabulary, too")
+
 
 @torch.no_grad()
-def match_scale(adapter: Adapter, prompts: Prompts, token_ctc: TokenCTC, table: Tensor) -> None:
+def match_scale(adapter: Adapter, prompts: Prompts, table: Tensor) -> None:
     """Let what will stand beside the LLM's input embeddings ``table`` [V, D] begin at their scale."""
     spread = float(table.std())
-    for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight, *token_ctc.parameters()):
+    for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight):
         vectors.normal_(0.0, spread)
     frames = torch.randn(8, 32, adapter.config.encoder_dim, generator=torch.Generator().manual_seed(0))
-    said, _ = adapter(frames.to(table.device), adapter.initial_state(len(frames)))
+    said, _ = adapter.project_frames(frames.to(table.device), adapter.initial_state(len(frames)))
     ratio = spread / float(said.std())
     adapter.project.weight.mul_(ratio)
     adapter.project.bias.mul_(ratio)
@@ -112,19 +114,17 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
     load_into(ears.encoder, Path(config.encoder), "encoder")
     load_into(ctc, Path(config.encoder), "ctc")
-    prompts, token_ctc = (
-        Prompts(llm.width, config.prompts, config.tasks),
-        TokenCTC(llm.width, config.blank),
-    )
-    match_scale(ears.adapter, prompts, token_ctc, llm.embedding.weight)
+    prompts = Prompts(llm.width, config.prompts, config.tasks)
+    match_scale(ears.adapter, prompts, llm.embedding.weight)
     if config.start_from:
         load_into(ears.adapter, Path(config.start_from), "adapter")
-        load_into(token_ctc, Path(config.start_from), "token_ctc")
+    if ears.adapter.lookup is not None:
+        ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
-    training = Run({"ears": ears, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc}, config.optim)
+    training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
     source, folder = SpeechSource(config.data), Path(config.output)
-    stage = _Stage(config, llm, ears, prompts, ctc, token_ctc, Chat(llm, config.conversations))
+    stage = _Stage(config, llm, ears, prompts, ctc, Chat(llm, config.conversations))
     validation = source.evaluation(("valid",), config.evaluate_recordings)
     with stays_frozen(llm, "the LLM") as before:
         train(
@@ -134,7 +134,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     ears.eval()
     save_stage(
         folder,
-        {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc, "token_ctc": token_ctc},
+        {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc},
         {
             **to_mapping(config),
             "encoder_config": to_mapping(encoder_config),
@@ -151,37 +151,39 @@ class _Stage:
     ears: Ears
     prompts: Prompts
     ctc: nn.Linear
-    token_ctc: TokenCTC
     chat: Chat
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         config = self.config
         self.ears.train()
         fbank = spec_augment(batch.fbank, batch.lengths, self.ears.encoder.mean, config.spec_augment, batch.rng(1))
-        frames, lengths, speech = self.ears(fbank, batch.lengths, draw_chunks(config.chunks, batch.rng(2)))
-        loss, parts = self.llm_loss(batch, speech)
+        heard: Heard = self.ears(fbank, batch.lengths, draw_chunks(config.chunks, batch.rng(2)))
+        known = [i for i, item in enumerate(batch.items) if item.answer or not config.answered_only]
+        loss, parts = self.llm_loss(batch, heard, known)
         if config.ctc_weight:
-            parts["ctc"] = ctc_loss(self.ctc(frames), lengths, [spelling(item.text) for item in batch.items])
+            parts["ctc"] = ctc_loss(
+                self.ctc(heard.frames), heard.lengths, [spelling(item.text) for item in batch.items]
+            )
             loss = loss + config.ctc_weight * parts["ctc"]
-        if config.token_ctc_weight:
-            counts = torch.tensor([len(row) for row in speech])
-            logits = self.token_ctc(nn.utils.rnn.pad_sequence(speech, batch_first=True), self.llm.embedding.weight)
-            tokens = [1 + torch.tensor(ids_of(self.llm, item.text)) for item in batch.items]  # as plain as heard
-            parts["token_ctc"] = ctc_loss(logits, counts, tokens)
+        if config.token_ctc_weight and known:
+            lookup = self.ears.adapter.lookup
+            assert lookup is not None
+            ids = [ids_of(self.llm, batch.items[i].text) for i in known]  # as plain as heard
+            parts["token_ctc"] = token_ctc_loss(lookup, [heard.vectors[i] for i in known], ids)
             loss = loss + config.token_ctc_weight * parts["token_ctc"]
         return loss, parts
 
-    def llm_loss(self, batch: SpeechBatch, speech: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Through the frozen LLM: answers and transcripts."""
+    def llm_loss(self, batch: SpeechBatch, heard: Heard, known: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Through the frozen LLM: answers and transcripts of the rows ``known``."""
         config, draws = self.config, batch.rng(3).random(len(batch.items))
-        loss, parts = speech[0].new_zeros(()), dict[str, Tensor]()
+        loss, parts = heard.frames.new_zeros(()), dict[str, Tensor]()
         contexts, targets, asked = [], [], []
-        for item, row, draw in zip(batch.items, speech, draws, strict=True):
-            if config.answered_only and not item.answer:
-                continue
-            asked.append(bool(item.answer) and draw < config.answer_share)
-            contexts.append(self.chat.answering(row) if asked[-1] else self.transcribing(row))
-            targets.append(ids_of(self.llm, item.answer if asked[-1] and item.answer else self.chat.text(item)))
+        for i in known:
+            item, row = batch.items[i], heard.speech[i]
+            answer = item.answer if item.answer and draws[i] < config.answer_share else None
+            asked.append(answer is not None)
+            contexts.append(self.chat.answering(row) if answer else self.transcribing(row))
+            targets.append(ids_of(self.llm, answer or self.chat.text(item)))
         if not contexts:
             return loss, parts
         scored = score(self.llm, contexts, targets, self.chat.end_id)
@@ -198,7 +200,7 @@ class _Stage:
         heard, wanted, right, asked = list[str](), list[str](), 0, 0
         chunks = (self.config.chunks.chunk_size, self.config.chunks.left_chunks)
         for batch in batches:
-            _, _, speech = self.ears(batch.fbank, batch.lengths, chunks)
+            speech = self.ears(batch.fbank, batch.lengths, chunks).speech
             heard += self.say([self.transcribing(row) for row in speech])
             wanted += [item.text for item in batch.items]
             said = self.say([self.chat.answering(row) for row in speech])

@@ -2,13 +2,13 @@
 
 Input is the answer's text through the frozen LLM's embedding, target are the codec's codes and eos.
 
-Departures: pieces of answers besides whole ones (see ``codec_lm_batches``), and with ``alignment_weight`` one layer is
-shown which word is being spoken: hours of speech teach that by themselves, minutes do not. With ``code_noise`` some of
-the codes that are fed are random, so that the decoder learns to go on from its own mistakes and to trust the text.
+Departures: pieces of answers besides whole ones (see ``codec_lm_batches``), and with ``alignment_weight`` some layers
+are shown which word is being spoken: hours of speech teach that by themselves, minutes do not. With ``code_noise`` some
+of the codes that are fed are random, so that the decoder learns to go on from its own mistakes and to trust the text.
 With ``neighbours`` codes that sound alike may stand for each other (see ``code_neighbours``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class CodecLMTrainingConfig:
     data: AnswerConfig
     optim: OptimConfig
     alignment_weight: float = 0.3
-    alignment_layer: int = 1  # of the autoregressive stack
+    alignment_layers: tuple[int, ...] = (1,)  # of the autoregressive stack
     code_noise: float = 0.0  # share of fed codes that are random
     neighbours: NeighbourConfig | None = None
     evaluate_every: int = 200
@@ -54,8 +54,8 @@ class CodecLMTrainingConfig:
     def __post_init__(self) -> None:
         if self.model.prefix:
             raise ValueError("model.prefix must be false: prefix layers are trained by stage codec_lm_prefix")
-        if not 0 <= self.alignment_layer < self.model.blocks:
-            raise ValueError(f"alignment_layer {self.alignment_layer} is not one of {self.model.blocks} layers")
+        if wrong := [layer for layer in self.alignment_layers if not 0 <= layer < self.model.blocks]:
+            raise ValueError(f"alignment_layers: {wrong[0]} is not one of {self.model.blocks} layers")
 
 
 def initialise(model: CodecLM, embeddings: Tensor) -> None:
@@ -79,7 +79,7 @@ def loss_of(
     model: CodecLM,
     batch: CodecLMBatch,
     weight: float = 0.0,
-    layer: int = 0,
+    layers: Sequence[int] = (),
     noise: float = 0.0,
     neighbours: CodeNeighbours | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -100,8 +100,9 @@ def loss_of(
         parts["codes"] = neighbours.cross_entropy(taught.logits, expected, model.config.pad)
         parts["near"] = neighbours.nearness(taught.logits, expected)
     loss = parts["codes"]
-    if weight:
-        parts["alignment"] = alignment_loss(taught, batch.first, batch.last, layer, model.config.split)
+    if layers:
+        shown = [alignment_loss(taught, batch.first, batch.last, layer, model.config.split) for layer in layers]
+        parts["alignment"] = torch.stack(shown).mean()
         loss = loss + weight * parts["alignment"]
     return loss, parts
 
@@ -154,7 +155,7 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
     source, held_out = (AnswerSource(config.data, split, llm) for split in ("train", "valid"))
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return loss_of(model, batch, config.alignment_weight, config.alignment_layer, config.code_noise, neighbours)
+        return loss_of(model, batch, config.alignment_weight, config.alignment_layers, config.code_noise, neighbours)
 
     with stays_frozen(llm, f"the LLM {config.llm}") as sha256:
         train(

@@ -1,6 +1,7 @@
 """What the input stages share: encoder and adapter as one, and the pieces of a chat. Knows nothing of losses."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,20 @@ from icebreaker.models.adapter import Adapter
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.encoder import Encoder
 from icebreaker.models.llm import LLM
+from icebreaker.models.token_lookup import TokenLookup
+from icebreaker.training.ctc import ctc_loss
 from icebreaker.training.llm_layout import ids_of
 
-__all__ = ["Chat", "Ears"]
+__all__ = ["Chat", "Ears", "Heard", "project", "token_ctc_loss"]
+
+
+class Heard(NamedTuple):
+    """What the ears made of a batch."""
+
+    frames: Tensor  # [B, T, E] of the encoder
+    lengths: Tensor  # [B]
+    vectors: list[Tensor]  # [n, D] a row, of the adapter before its lookup
+    speech: list[Tensor]  # [n, D] a row, for the LLM
 
 
 class Ears(nn.Module):
@@ -25,14 +37,27 @@ class Ears(nn.Module):
         self.encoder = encoder
         self.adapter = adapter
 
-    def forward(self, fbank: Tensor, lengths: Tensor, chunks: tuple[int, int]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Encoder frames [B, T, E] and their lengths, and per row the embeddings [n, D]."""
+    def forward(self, fbank: Tensor, lengths: Tensor, chunks: tuple[int, int]) -> Heard:
+        """Hear features [B, T, 80] at a chunk size and left chunks."""
         frames, frame_lengths = self.encoder.encode(fbank, lengths, chunk_size=chunks[0], left_chunks=chunks[1])
-        mask = torch.arange(frames.shape[1], device=frames.device) < frame_lengths[:, None]
-        embeddings, _ = self.adapter(frames, self.adapter.initial_state(len(frames)), mask)
-        stride = self.adapter.stride
-        counts = ((frame_lengths + stride - 1) // stride).tolist()
-        return frames, frame_lengths, [row[:count] for row, count in zip(embeddings, counts, strict=True)]
+        vectors = project(self.adapter, frames, frame_lengths)
+        lookup = self.adapter.lookup
+        return Heard(frames, frame_lengths, vectors, vectors if lookup is None else [lookup(row) for row in vectors])
+
+
+def project(adapter: Adapter, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+    """The adapter's vectors [n, D] per row of padded encoder frames [B, T, E], before its lookup."""
+    mask = torch.arange(frames.shape[1], device=frames.device) < lengths[:, None]
+    vectors, _ = adapter.project_frames(frames, adapter.initial_state(len(frames)), mask)
+    counts = ((lengths + adapter.stride - 1) // adapter.stride).tolist()
+    return [row[:count] for row, count in zip(vectors, counts, strict=True)]
+
+
+def token_ctc_loss(lookup: TokenLookup, vectors: list[Tensor], ids: list[list[int]]) -> Tensor:
+    """CTC loss per token of an adapter's vectors [n, D] per row against token ids; a pause is the blank."""
+    logits = lookup.logits(nn.utils.rnn.pad_sequence(vectors, batch_first=True))
+    lengths = torch.tensor([len(row) for row in vectors])
+    return ctc_loss(logits, lengths, [1 + torch.tensor(row) for row in ids])
 
 
 class Chat:

@@ -132,7 +132,7 @@ class _Stage:
         lengths = torch.tensor([len(scene.fbank) for scene in made])
         deployed = self.ears.encoder.config
         with torch.no_grad():
-            speech: list[Tensor] = self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks))[2]
+            speech: list[Tensor] = self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks)).speech
         return speech
 
     def front(self, earlier: Item | None) -> list[Tensor]:
