@@ -36,6 +36,14 @@ def test_between_two_tokens_is_half_of_each(lookup: TokenLookup) -> None:
     torch.testing.assert_close(lookup(10 * halfway), halfway, atol=1e-3, rtol=0.0)
 
 
+def test_reading_leaves_out_pauses_and_repetitions(lookup: TokenLookup) -> None:
+    pause = torch.zeros(64)
+    rows = torch.stack([pause, lookup.tokens[4], lookup.tokens[4], pause, lookup.tokens[4], lookup.tokens[0], pause])
+    assert lookup.read(rows) == [4, 4, 0]
+    assert lookup.read(lookup(rows)) == [4, 4, 0]
+    assert lookup.read(pause[None]) == []
+
+
 def test_gradients_flow_and_tokens_stay(lookup: TokenLookup) -> None:
     vectors = (lookup.tokens[2] * 0.5).detach().requires_grad_(True)
     lookup(vectors).square().sum().backward()

@@ -203,9 +203,14 @@ class Dialogue:
 
     @torch.inference_mode()
     def transcribe(self, utterance: Utterance, max_tokens: int = 120) -> str:
-        """What the user said, by the alignment stage's prompt, on a scratch cache (arXiv:2411.00774, stage 2)."""
+        """What the user said, by the alignment stage's prompt, on a scratch cache (arXiv:2411.00774, stage 2).
+
+        An adapter that looks tokens up has said it already.
+        """
         parts = self.parts
         heard = torch.cat(utterance.embeddings)
+        if parts.adapter.lookup is not None:
+            return str(parts.llm.tokenizer.decode(parts.adapter.lookup.read(heard))).strip()
         inputs = parts.prompts.transcribing(heard)
         cache = parts.llm.new_cache(1, len(inputs) + max_tokens)
         ids: list[int] = []

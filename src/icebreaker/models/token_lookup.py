@@ -42,3 +42,9 @@ class TokenLookup(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """The mixture [..., D] for ``vectors`` [..., D]."""
         return self.logits(vectors).softmax(dim=-1)[..., 1:] @ self.tokens
+
+    @torch.no_grad()
+    def read(self, vectors: Tensor) -> list[int]:
+        """Token ids of ``vectors`` [T, D] (or of their mixtures) by best path: pauses and repetitions left out."""
+        path = torch.unique_consecutive(self.logits(vectors).argmax(dim=-1))
+        return [int(choice) - 1 for choice in path if choice > 0]
