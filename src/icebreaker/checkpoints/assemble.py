@@ -35,7 +35,10 @@ SOURCES = {
     "codec": ("codec",),
     "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
-STAGES = ("backbone", "encoder_ctc", "alignment", "spoken_qa", "codec", "codec_lm", "codec_lm_prefix")
+RUNS = (  # in the model card, where they are there
+    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "adapter_ctc", "alignment", "spoken_qa", "codec",
+    "codec_lm", "codec_lm_prefix",
+)  # fmt: skip
 LLM_FOLDER = Path("backbone") / "llm"
 
 
@@ -95,7 +98,7 @@ def assemble(
     )
     settings = settings or DialogueSettings(duplex=DuplexConfig(answer_silence=True))
     config = BundleConfig(model=model, llm=reference, settings=settings)
-    card = model_card(name, [_record(runs / stage) for stage in STAGES if (runs / stage).is_dir()], config, weights)
+    card = model_card(name, [_record(runs / stage) for stage in RUNS if (runs / stage).is_dir()], config, weights)
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
 
 

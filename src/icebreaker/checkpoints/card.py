@@ -13,6 +13,7 @@ __all__ = ["StageRecord", "model_card"]
 TRAINED = {
     "backbone": "the text LLM; frozen from here on",
     "encoder_ctc": "speech encoder, by CTC over characters",
+    "adapter_ctc": "adapter alone, by CTC over the LLM's tokens",
     "alignment": "encoder and adapter, through the frozen LLM",
     "spoken_qa": "prompt embeddings and turn head; all else frozen",
     "codec": "codes to waveform and back",
@@ -95,7 +96,14 @@ def _stage_row(stage: StageRecord) -> str:
     hours = _seconds(stage.metrics) / 3600
     data = stage.config.get("data", "")
     where = data if isinstance(data, str) else ", ".join(str(v) for v in data.values() if isinstance(v, str))
-    cells = (stage.name, TRAINED.get(stage.name, ""), steps, optim.get("seed", ""), where, f"{hours:.2f}")
+    cells = (
+        stage.name,
+        TRAINED.get(stage.config.get("stage", stage.name), ""),
+        steps,
+        optim.get("seed", ""),
+        where,
+        f"{hours:.2f}",
+    )
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 

@@ -201,7 +201,7 @@ class _Stage:
         chunks = (self.config.chunks.chunk_size, self.config.chunks.left_chunks)
         for batch in batches:
             speech = self.ears(batch.fbank, batch.lengths, chunks).speech
-            heard += self.say([self.transcribing(row) for row in speech])
+            heard += self.read(speech)
             wanted += [item.text for item in batch.items]
             said = self.say([self.chat.answering(row) for row in speech])
             pairs = [(item, text) for item, text in zip(batch.items, said, strict=True) if item.answer]
@@ -209,6 +209,13 @@ class _Stage:
             asked += len(pairs)
         rates = error_rates([plain_words(t) for t in wanted], [plain_words(t) for t in heard])
         return {**rates, "answered": right / max(1, asked)}
+
+    def read(self, speech: list[Tensor]) -> list[str]:
+        """What was said: by the adapter's own tokens, or by the LLM in the transcript layout."""
+        lookup = self.ears.adapter.lookup
+        if lookup is None:
+            return self.say([self.transcribing(row) for row in speech])
+        return [self.llm.tokenizer.decode(lookup.read(row)).strip() for row in speech]
 
     def transcribing(self, speech: Tensor) -> list[Tensor]:
         tasks = self.prompts.task_embeddings.weight
