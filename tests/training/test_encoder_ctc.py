@@ -97,7 +97,13 @@ def test_batches_are_a_function_of_their_index(config: EncoderCTCConfig) -> None
     assert (fourth.lengths % 4 == 0).all()
 
 
-def test_mini_config_fits() -> None:
-    config = load_toml(MINI / "encoder_ctc.toml", EncoderCTCConfig)
-    assert config.encoder.chunk_size == config.chunks.chunk_size
-    assert config.encoder.left_chunks == config.chunks.left_chunks
+def test_mini_configs_fit() -> None:
+    """Three rounds, each going on from the last."""
+    earlier = None
+    for name in ("encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices"):
+        config = load_toml(MINI / f"{name}.toml", EncoderCTCConfig)
+        assert config.encoder.chunk_size == config.chunks.chunk_size
+        assert config.encoder.left_chunks == config.chunks.left_chunks
+        assert config.start_from == (earlier.output if earlier else None)
+        assert earlier is None or config.encoder == earlier.encoder
+        earlier = config

@@ -36,7 +36,7 @@ SOURCES = {
     "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
-    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "adapter_ctc", "alignment", "spoken_qa", "codec",
+    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "adapter_ctc", "alignment", "spoken_qa", "codec",
     "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
 LLM_FOLDER = Path("backbone") / "llm"
