@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from icebreaker.cli_eval import eval_app
 from icebreaker.errors import ConfigError, IcebreakerError
 
 __all__ = ["app", "main"]
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts twice as fast
 )
+app.add_typer(eval_app, name="eval")
 USAGE, FAILURE = 2, 1  # exit codes
 
 

@@ -1,0 +1,85 @@
+"""Recognition by the alignment stage: error rates of the LLM's transcript, by chunk size and by voice."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from icebreaker.data.manifest import Item
+from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue.state import Utterance
+from icebreaker.errors import ConfigError
+from icebreaker.evaluation.measures import error_counts, error_rates
+from icebreaker.evaluation.published import RECOGNITION_WER
+from icebreaker.evaluation.recordings import with_noise
+from icebreaker.evaluation.report import Cell, Chart, Report, Table
+from icebreaker.evaluation.respond import chunks_of
+from icebreaker.evaluation.run import Run
+from icebreaker.evaluation.wording import words_of
+
+__all__ = ["evaluate_asr", "transcribe"]
+
+FULL = 0  # chunk size: the whole recording at once
+ALL_LEFT = -1
+
+
+def evaluate_asr(
+    run: Run, items: Sequence[Item], chunk_sizes: Sequence[int], *, snr_db: float | None = None, by_voice: bool = True
+) -> Report:
+    """Transcribe ``items`` at each chunk size (encoder frames of 40 ms; 0: full context)."""
+    if not run.dialogue.settings.transcribe:
+        raise ConfigError(
+            "this model's layout of stage 2 (its transcription prompt) is not known; sqa measures its ears"
+        )
+    options = {"snr_db": snr_db}
+    log = run.log("asr", options)
+    counts = defaultdict[tuple[str, str], list[dict[str, Any]]](list)
+    total, done = len(items) * len(chunk_sizes), 0
+    for chunk_size in chunk_sizes:
+        for item in items:
+            key = f"{chunk_size}|{item.id}|{item.audio}|{item.text}"
+            if key not in log:
+                waveform = torch.from_numpy(with_noise(item.audio, snr_db, f"{run.seed}|{item.id}"))
+                heard = transcribe(run.dialogue, waveform, chunk_size)
+                log.add(key, {"heard": heard, **error_counts(words_of(item.text), words_of(heard))})
+            for voice in ("all", item.voice or "unknown")[: 1 + by_voice]:
+                counts[_name(chunk_size), voice].append(log[key])
+            done += 1
+            run.progress(done, total)
+    figures = {" | ".join(place): {**error_rates(rows), "recordings": len(rows)} for place, rows in counts.items()}
+    rows: list[list[Cell]] = [
+        [*place, f["wer"], f["cer"], f["recordings"]] for place, f in zip(counts, figures.values(), strict=True)
+    ]
+    tables = [
+        Table("Recognition", ("chunk", "voice", "WER %", "CER %", "recordings"), rows),
+        Table("Published, LibriSpeech", ("system", "test-clean WER %", "test-other WER %"),
+              [[name, *rates] for name, rates in RECOGNITION_WER.items()]),
+    ]  # fmt: skip
+    bars = {place[0]: error_rates(rows)["wer"] for place, rows in counts.items() if place[1] == "all"}
+    notes = ["Pooled over all words; lower case, no punctuation, numbers in words. CER without spaces."]
+    facts = run.facts({**options, "recordings": len(items)})
+    return Report("asr", figures, facts, tables, notes, Chart("Recognition", "WER, %", bars))
+
+
+@torch.inference_mode()
+def transcribe(dialogue: Dialogue, waveform: torch.Tensor, chunk_size: int) -> str:
+    """What the alignment stage hears in ``waveform`` [S]; the encoder sees chunks of ``chunk_size`` frames."""
+    parts = dialogue.parts
+    padded = chunks_of(waveform.numpy()).view(1, -1)
+    device = parts.turn_head.linear.weight.device
+    config = parts.encoder.config
+    if chunk_size == config.chunk_size:  # exactly as in a conversation
+        features, _ = parts.fbank(padded.to(device), parts.fbank.initial_state(1))
+        frames, _ = parts.encoder(features, parts.encoder.initial_state(1))
+    else:
+        features, _ = parts.fbank(padded.to(device), parts.fbank.initial_state(1))
+        lengths = torch.tensor([features.shape[1]], device=device)
+        left = ALL_LEFT if chunk_size <= FULL else config.left_chunks
+        frames, _ = parts.encoder.encode(features, lengths, chunk_size=chunk_size, left_chunks=left)
+    heard, _ = parts.adapter(frames, parts.adapter.initial_state(1))
+    return dialogue.transcribe(Utterance(start=0, embeddings=(heard[0],)))
+
+
+def _name(chunk_size: int) -> str:
+    return "full context" if chunk_size <= FULL else f"{chunk_size} ({40 * chunk_size} ms)"

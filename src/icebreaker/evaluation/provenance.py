@@ -1,0 +1,67 @@
+"""What a figure depends on: commit, model hash, machine, threads. Knows nothing of what is measured."""
+
+import hashlib
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from icebreaker.checkpoints.find import find_model
+from icebreaker.models.llm_folder import folder_sha256
+
+__all__ = ["machine_facts", "model_sha256"]
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".bin", ".json", ".yaml")
+BLOCK = 1 << 20
+
+
+def model_sha256(model: str | Path, llm: Path | None = None) -> str:
+    """SHA-256 over names and bytes of all weights and configurations of ``model``, and its LLM's where given."""
+    folder, digest = find_model(model), hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file()):
+        digest.update(f"{file.relative_to(folder)}\n".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK):
+                digest.update(block)
+    if llm is not None:
+        digest.update(folder_sha256(llm).encode())
+    return digest.hexdigest()
+
+
+def machine_facts() -> dict[str, Any]:
+    """Where and with what this runs."""
+    return {
+        "commit": _commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _commit() -> str:
+    """Of the checkout this code lies in; with a plus where its tracked files were changed."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--abbrev=12",
+        "--exclude=*",
+        "--dirty=+",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
