@@ -1,6 +1,8 @@
 """What a stage leaves for the next: ``model.safetensors`` and ``config.json``. Knows nothing of how it was trained."""
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,26 +12,46 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from icebreaker.errors import CheckpointError
+from icebreaker.errors import CheckpointError, TrainingError
 
 __all__ = ["load_into", "save_stage", "stage_config"]
 
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
 
 def save_stage(folder: Path, modules: Mapping[str, nn.Module], config: Mapping[str, object]) -> None:
-    """Write weights keyed ``<module>.<parameter>``, and the configuration they were made with."""
+    """Write weights keyed ``<module>.<parameter>``, and the configuration they were made with.
+
+    Both are written aside and renamed, the configuration last: a folder that has one holds a finished stage.
+
+    Raises:
+        TrainingError: they could not be written; what was there before is whole.
+    """
     weights = {
         f"{name}.{key}": value.detach().contiguous().clone()
         for name, module in modules.items()
         for key, value in module.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    asides = [folder / f"{name}.partial" for name in (WEIGHTS, CONFIG)]
+    try:
+        save_file(weights, asides[0])
+        asides[1].write_text(json.dumps(config, indent=2) + "\n")
+        for aside in asides:
+            os.replace(aside, aside.with_suffix(""))
+    except (OSError, SafetensorError) as error:
+        for aside in asides:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{folder}: could not save the finished stage: {error}; free some disk space and run the stage again, "
+            "it goes on from its last checkpoint"
+        ) from error
 
 
 def stage_config(folder: Path) -> dict[str, Any]:
     """The configuration a finished stage left in ``folder``."""
     try:
-        values = json.loads((folder / "config.json").read_text())
+        values = json.loads((folder / CONFIG).read_text())
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: no config.json; finish the stage that writes it first") from None
     except json.JSONDecodeError as error:
@@ -39,7 +61,7 @@ def stage_config(folder: Path) -> dict[str, Any]:
 
 def load_into(module: nn.Module, folder: Path, name: str) -> None:
     """Fill ``module`` from the ``<name>.*`` weights of ``folder``, strictly."""
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
     try:
         weights = load_file(path)
     except (FileNotFoundError, SafetensorError) as error:
