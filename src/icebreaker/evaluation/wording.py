@@ -44,7 +44,10 @@ def _cardinal(digits: str) -> str:
     number = number[:-2] if ordinal else number
     spell = load_extra("num2words").num2words
     value = float(number) if "." in number else int(number)
-    return str(spell(value, to="ordinal" if ordinal and isinstance(value, int) else "cardinal"))
+    try:
+        return str(spell(value, to="ordinal" if ordinal and isinstance(value, int) else "cardinal"))
+    except OverflowError:  # beyond all names: digit by digit
+        return " ".join(spell(int(digit)) for digit in number if digit.isdigit())
 
 
 def _year(digits: str) -> str:

@@ -1,0 +1,39 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icebreaker.audio.pcm import load_audio
+from icebreaker.errors import ConfigError
+from icebreaker.evaluation.recognisers import RECOGNISER_RATE, ClosedSet, load_recogniser
+
+SENTENCES = ["The capital of France is Paris.", "Eight minus six is two.", "A cat says meow."]
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """ "Eight minus six is two", by flite."""
+    if shutil.which("flite") is None:
+        pytest.skip("flite is not installed")
+    path: Path = tmp_path_factory.mktemp("speech") / "two.wav"
+    subprocess.run(["flite", "-voice", "slt", "-t", SENTENCES[1], "-o", str(path)], check=True)
+    return load_audio(path, RECOGNISER_RATE)
+
+
+def test_closed_set_tells_which_sentence_was_said(spoken: np.ndarray) -> None:
+    recogniser = ClosedSet([*SENTENCES, "Qqzzx is a word that nobody knows."])
+    assert recogniser.unknown == ["qqzzx is a word that nobody knows"]
+    assert recogniser.transcribe(spoken) == "eight minus six is two"
+    assert recogniser.transcribe(0.2 * spoken) == "eight minus six is two"  # nothing is carried over, level is free
+    assert recogniser.transcribe(np.zeros(RECOGNISER_RATE, np.float32)) == ""
+
+
+def test_wrong_recognisers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        load_recogniser(str(tmp_path / "whisper"))
+    with pytest.raises(ConfigError, match="Hugging Face folder of a Whisper model"):
+        load_recogniser(str(tmp_path))
+    with pytest.raises(ConfigError, match="none of the 1 sentences"):
+        ClosedSet(["qqzzx"])
