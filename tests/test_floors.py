@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "icebreaker"
 FLOORS = {
-    "errors": 0, "config": 0.5, "streaming": 0.5,
+    "errors": 0, "config": 0.5, "extras": 0.5, "streaming": 0.5,
     "audio": 1, "nn": 1, "text": 1, "duplex": 1,
     "models": 2,
     "dialogue": 3, "data": 3,

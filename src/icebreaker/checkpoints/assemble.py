@@ -36,8 +36,8 @@ SOURCES = {
     "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
-    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "adapter_ctc", "alignment", "spoken_qa", "codec",
-    "codec_lm", "codec_lm_prefix",
+    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "adapter_ctc", "alignment",
+    "spoken_qa", "codec", "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
 LLM_FOLDER = Path("backbone") / "llm"
 

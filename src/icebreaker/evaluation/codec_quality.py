@@ -9,7 +9,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from icebreaker.evaluation.extras import load_extra
+from icebreaker.extras import load_extra
 from icebreaker.models.codec import Codec
 from icebreaker.training.codec_losses import SpectralLoss
 

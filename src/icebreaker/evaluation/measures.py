@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from icebreaker.evaluation.extras import load_extra
+from icebreaker.extras import load_extra
 
 __all__ = ["error_counts", "error_rates", "share", "spread_of"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from icebreaker.audio.pcm import waveform_to_pcm
 from icebreaker.errors import ConfigError
-from icebreaker.evaluation.extras import load_extra
 from icebreaker.evaluation.wording import words_of
+from icebreaker.extras import load_extra
 
 __all__ = ["RECOGNISER_RATE", "ClosedSet", "PocketSphinx", "Recogniser", "WhisperFolder", "load_recogniser"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icebreaker.errors import ConfigError
-from icebreaker.evaluation.extras import load_extra
+from icebreaker.extras import load_extra
 
 __all__ = ["Cell", "Chart", "Report", "Table"]
 

@@ -18,7 +18,6 @@ from icebreaker.data.manifest import Item
 from icebreaker.dialogue import Dialogue
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.codec_quality import compare, perplexity, reconstruct
-from icebreaker.evaluation.extras import load_extra
 from icebreaker.evaluation.measures import error_counts, error_rates
 from icebreaker.evaluation.mos import MosPredictor, load_mos
 from icebreaker.evaluation.published import OUTPUT_CER
@@ -27,6 +26,7 @@ from icebreaker.evaluation.report import Cell, Chart, Report, Table
 from icebreaker.evaluation.respond import say
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.wording import words_of
+from icebreaker.extras import load_extra
 from icebreaker.models.sampling import SamplingConfig
 
 __all__ = ["SpeechEvalConfig", "evaluate_speech"]

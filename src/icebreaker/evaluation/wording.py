@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-from icebreaker.evaluation.extras import load_extra
+from icebreaker.extras import load_extra
 
 __all__ = ["readings", "words_of"]
 

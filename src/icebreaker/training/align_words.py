@@ -9,12 +9,13 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pocketsphinx import Decoder
 
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, read_manifest
+from icebreaker.extras import load_extra
 from icebreaker.training.word_times import WordTime
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def words_of(text: str) -> list[tuple[str, int, int]]:
     return [(match[0].lower(), match.start(), match.end()) for match in re.finditer(r"[A-Za-z]+(?:'[A-Za-z]+)*", text)]
 
 
-def align(decoder: Decoder, item: Item) -> list[WordTime] | None:
+def align(decoder: Any, item: Item) -> list[WordTime] | None:
     """Times of the words of ``item``; ``None`` where the recogniser lacks a word or cannot follow."""
     words = words_of(item.text)
     if not words or re.search(r"\d", item.text) or any(decoder.lookup_word(word) is None for word, _, _ in words):
@@ -53,7 +54,7 @@ def align(decoder: Decoder, item: Item) -> list[WordTime] | None:
 
 def write_word_times(items: Iterable[Item], path: Path, progress: Callable[[int], None] = lambda done: None) -> int:
     """Write what ``word_times.read_word_times`` reads, for those that align; returns how many do."""
-    decoder = Decoder(lm=None, loglevel="FATAL")
+    decoder = load_extra("pocketsphinx", "train").Decoder(lm=None, loglevel="FATAL")
     aligned, aside = 0, path.with_suffix(".partial")
     with aside.open("w") as file:
         for done, item in enumerate(items, start=1):

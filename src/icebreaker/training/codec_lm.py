@@ -19,6 +19,7 @@ from icebreaker.config import to_mapping
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.codec_lm_loss import accuracy, alignment_loss, cross_entropy, targets
 from icebreaker.models.llm import LLM
+from icebreaker.training.align_words import align_once
 from icebreaker.training.code_neighbours import (
     CodeNeighbours,
     NeighbourConfig,
@@ -142,8 +143,6 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.data.word_times:
-        from icebreaker.training.align_words import align_once  # needs pocketsphinx
-
         align_once(config.data.answers, config.data.word_times)
     llm = LLM.load(config.llm)
     torch.manual_seed(config.optim.seed)

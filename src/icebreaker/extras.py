@@ -1,4 +1,4 @@
-"""Packages that only evaluation needs (the extra ``eval``), found when a measurement asks for them."""
+"""Packages that only some uses need (``icebreaker-speech[eval]`` and so on), imported when they are asked for."""
 
 import importlib
 from typing import Any
@@ -19,6 +19,6 @@ def load_extra(module: str, extra: str = "eval") -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise ConfigError(
-            f"this measurement needs the package {package}, which is not installed ({error}); "
+            f"this needs the package {package}, which is not installed ({error}); "
             f"pip install 'icebreaker-speech[{extra}]', or pip install {package}"
         ) from error
