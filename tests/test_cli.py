@@ -128,3 +128,37 @@ def test_usage_errors_exit_with_2(run, tmp_path: Path) -> None:
 def test_debug_shows_the_traceback(run, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="neither a folder"):
         run("--debug", "talk", str(QUESTION), "--model", str(tmp_path / "nothing"))
+
+
+def test_what_cannot_be_used_is_refused_before_any_work(run, tmp_path: Path) -> None:
+    for arguments, words in (
+        ((str(QUESTION), "--device", "toaster"), "device 'toaster' cannot be used here"),
+        ((str(QUESTION), "--out", str(tmp_path / "nowhere" / "answer.wav")), "there is no folder"),
+        ((str(QUESTION), "--out", str(tmp_path)), "it is a folder"),
+        (("--json",), "give a recording"),
+    ):
+        code, stdout, stderr = run("talk", *arguments, *OFFICIAL)
+        assert code == 2, arguments
+        assert words in " ".join(stderr.split())
+        assert "Traceback" not in stderr
+        assert stdout == ""
+
+
+def test_our_own_bugs_are_one_line_too(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("CUDA out of memory\nand a page of advice")
+
+    monkeypatch.setattr("icebreaker.talking.load_dialogue", out_of_memory)
+    code, _, stderr = run("talk", str(QUESTION))
+    assert code == 1
+    assert stderr == "icebreaker: CUDA out of memory (run again with --debug for the traceback)\n"
+
+
+def test_info_names_a_damaged_file(run, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    assert run("convert", str(GOLDEN / "checkpoints"), str(bundle), "--llm", str(GOLDEN / "llm"))[0] == 0
+    weights = bundle / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    code, _, stderr = run("info", str(bundle))
+    assert code == 1
+    assert "model.safetensors: not a whole safetensors file" in stderr

@@ -76,6 +76,12 @@ def talk(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Ask aloud, be answered aloud: a recorded question, or the microphone."""
+    if question is None and json_:
+        raise typer.BadParameter(
+            "a conversation by microphone has no single answer; give a recording", param_hint="--json"
+        )
+    if out is not None:
+        _check_writable(out)
     with _progress_message("loading", quiet=json_):
         import torch
 
@@ -195,10 +201,10 @@ def main() -> None:
         if debug:
             raise
         _fail(str(error), USAGE if isinstance(error, ConfigError) else FAILURE)
-    except (ValueError, OSError, MemoryError) as error:
+    except Exception as error:  # out of memory on a device, a full disk, our own bugs: still one line
         if debug:
             raise
-        _fail(f"{error or type(error).__name__} (run again with --debug for the traceback)", FAILURE)
+        _fail(f"{_first_line(error)} (run again with --debug for the traceback)", FAILURE)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 
@@ -208,8 +214,19 @@ def _fail(message: str, code: int) -> None:
     raise SystemExit(code)
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def _say_text(delta: str) -> None:
     typer.echo(delta, nl=False)
+
+
+def _check_writable(out: Path) -> None:
+    """Before a minute of work is lost."""
+    if out.is_dir() or not out.parent.is_dir():
+        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise typer.BadParameter(f"{out}: {what}; name a WAV file in an existing folder", param_hint="--out")
 
 
 @contextlib.contextmanager

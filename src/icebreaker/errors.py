@@ -3,7 +3,7 @@
     IcebreakerError
     ├── AudioError        a recording that cannot be read or used
     ├── CheckpointError   weights or configurations that are missing, damaged or of another model
-    ├── ConfigError       a configuration file or override that does not fit
+    ├── ConfigError       a configuration file, override or option that does not fit
     ├── DataError         training data that is missing or malformed
     └── TrainingError     a run that cannot go on (disk full, loss not finite, ...)
 

@@ -21,7 +21,7 @@ from icebreaker.audio.vad import Boundary, Silero, VadIterator
 from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
 from icebreaker.duplex import Committed, DuplexConfig, Event, ReplyFinished, SpeechStarted, SpeechStopped, Turn
-from icebreaker.errors import AudioError
+from icebreaker.errors import AudioError, ConfigError
 
 __all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
 
@@ -87,11 +87,24 @@ def load_dialogue(
 
     Raises:
         CheckpointError: it is missing, damaged, or does not fit the LLM.
+        ConfigError: there is no such device here.
     """
+    _check_device(device)
     parts = load_parts(model, llm, device=device, dtype=getattr(torch, dtype))
     if system is not None:
         parts = replace(parts, chat=parts.chat.with_system(parts.llm.tokenizer, system))
     return Dialogue(parts)
+
+
+def _check_device(device: str) -> None:
+    """Before anything large is read."""
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {device!r} cannot be used here ({reason}); give cpu, or one this machine has"
+        ) from error
 
 
 def answer_file(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from icebreaker.checkpoints.bundle import WEIGHTS, is_bundle, read_bundle_config
@@ -54,10 +54,15 @@ def render(description: Mapping[str, Any]) -> str:
 def _bundle(folder: Path) -> dict[str, Any]:
     config = read_bundle_config(folder)
     sizes: dict[str, tuple[int, int]] = {}
-    with safe_open(folder / WEIGHTS, "pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            value: Tensor = file.get_tensor(name)
-            sizes[name] = (value.numel(), value.nbytes)
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                value: Tensor = file.get_tensor(name)
+                sizes[name] = (value.numel(), value.nbytes)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: not a whole safetensors file ({error}); copy or download it again"
+        ) from error
     card = folder / config.card
     facts = _facts(folder, f"{config.family} bundle, format {config.format}", _parts(sizes), config.model)
     return facts | {"llm": to_mapping(config.llm), "card": card.read_text() if card.is_file() else None}
