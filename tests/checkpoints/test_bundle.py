@@ -154,12 +154,31 @@ def test_writing_replaces_a_bundle_and_nothing_else(
 ) -> None:
     write_bundle(bundle, bundle_config, weights, "# New card\n", llm_folder=llm_folder)
     assert (bundle / "MODEL_CARD.md").read_text() == "# New card\n"
-    assert not bundle.with_name("mini.partial").exists()
+    assert sorted(path.name for path in bundle.parent.iterdir() if path.name.startswith("mini")) == ["mini"]
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("keep me")
     with pytest.raises(CheckpointError, match="exists and is no bundle"):
         write_bundle(tmp_path / "notes", bundle_config, weights, "", llm_folder=llm_folder)
     assert (tmp_path / "notes" / "todo.txt").read_text() == "keep me"
+
+
+def test_a_full_disk_leaves_the_old_bundle_whole(
+    bundle: Path,
+    bundle_config: BundleConfig,
+    weights: dict[str, Tensor],
+    llm_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(weights: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("icebreaker.checkpoints.bundle.save_file", full)
+    with pytest.raises(CheckpointError, match=r"mini: could not write the bundle: .*No space left on device"):
+        write_bundle(bundle, bundle_config, weights, "# New card\n", llm_folder=llm_folder)
+    assert (bundle / "MODEL_CARD.md").read_text() == "# Card\n"
+    assert load_bundle(bundle).llm.width == 128
+    assert sorted(path.name for path in bundle.parent.iterdir() if path.name.startswith("mini")) == ["mini"]
 
 
 def test_weights_that_do_not_fit_are_not_written(

@@ -188,23 +188,33 @@ def write_bundle(
         llm_folder: copied to ``llm/`` where ``config.llm.path`` says so.
 
     Raises:
-        CheckpointError: ``folder`` is something else, or ``weights`` do not fit ``config``.
+        CheckpointError: ``folder`` is something else, ``weights`` do not fit ``config``, or the disk is full; what was
+            there before is whole.
     """
     if folder.exists() and not (is_bundle(folder) or not any(folder.iterdir())):
         raise CheckpointError(f"{folder}: exists and is no bundle; choose another folder or move it away")
     check_fit(build_modules(config.model), weights, "the weights to be written")
     aside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    save_file({name: _stored(name, value, STORAGE[storage]) for name, value in weights.items()}, aside / WEIGHTS)
-    (aside / CONFIG).write_text(json.dumps(to_mapping(config), indent=1, ensure_ascii=False) + "\n")
-    (aside / config.card).write_text(card)
-    if config.llm.path is not None:
-        assert llm_folder is not None, "a bundle that brings its LLM needs the folder to copy"
-        shutil.copytree(llm_folder, aside / config.llm.path)
-    if folder.exists():
-        shutil.rmtree(folder)
-    aside.rename(folder)
+    old = folder.with_name(folder.name + ".old")
+    for leftover in (aside, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        save_file({name: _stored(name, value, STORAGE[storage]) for name, value in weights.items()}, aside / WEIGHTS)
+        (aside / CONFIG).write_text(json.dumps(to_mapping(config), indent=1, ensure_ascii=False) + "\n")
+        (aside / config.card).write_text(card)
+        if config.llm.path is not None:
+            assert llm_folder is not None, "a bundle that brings its LLM needs the folder to copy"
+            shutil.copytree(llm_folder, aside / config.llm.path)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise CheckpointError(
+            f"{folder}: could not write the bundle: {error}; give a writable folder with enough free space"
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
     logger.info("wrote %s: %d tensors in %s", folder, len(weights), storage)
 
 

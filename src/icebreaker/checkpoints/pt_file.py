@@ -125,8 +125,12 @@ def write_pt(path: Path, content: Mapping[str, Any]) -> None:
     """Write aside and rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    torch.save(dict(content), aside)
-    aside.replace(path)
+    try:
+        torch.save(dict(content), aside)
+        aside.replace(path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot be written: {error}; free some disk space") from error
 
 
 def _like(expected: Tensor, value: Tensor) -> Tensor:
