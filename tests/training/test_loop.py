@@ -133,3 +133,21 @@ def test_frozen_parts_are_not_saved_and_must_not_move(tmp_path: Path) -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(TrainingError, match="nothing to train"):
         Run({"model": freeze(nn.Linear(2, 2))}, OptimConfig(steps=1, lr=1.0))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    run, model = setup(OptimConfig(steps=2, lr=1e-2))
+    losses(run, model, tmp_path)
+    checkpoint = tmp_path / "last.pt"
+    whole = checkpoint.read_bytes()
+    for damaged in (b"", b"no archive", whole[: len(whole) // 2]):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"last\.pt: not a whole checkpoint .* remove it to start over"):
+            losses(*setup(OptimConfig(steps=3, lr=1e-2)), tmp_path)
+    torch.save({"weight": torch.zeros(1)}, checkpoint)
+    with pytest.raises(TrainingError, match="choose another output folder"):
+        losses(*setup(OptimConfig(steps=3, lr=1e-2)), tmp_path)
+    checkpoint.write_bytes(whole)
+    other = Run({"encoder": model}, OptimConfig(steps=3, lr=1e-2))
+    with pytest.raises(TrainingError, match="of another stage: encoder is on one side only"):
+        losses(other, model, tmp_path)

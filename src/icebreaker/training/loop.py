@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,9 @@ class Run:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` gave."""
+        for key, parts in (("modules", self.modules), ("also", self.also)):
+            if wrong := sorted(parts.keys() ^ state[key].keys()):
+                raise TrainingError(f"the checkpoint is of another stage: {wrong[0]} is on one side only")
         for name, module in self.modules.items():
             _load_trainable(module, state["modules"][name], name)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -201,7 +205,7 @@ def train(
     torch.manual_seed(run.config.seed)
     np.random.seed(run.config.seed)
     if checkpoint.exists():
-        run.load_state_dict(torch.load(checkpoint, weights_only=True))
+        run.load_state_dict(_read(checkpoint))
         logger.info("resumed %s at step %d", checkpoint, run.step)
     batches = iter(batches_from(run.step * run.config.accumulate))
     started = time.monotonic()
@@ -214,6 +218,19 @@ def train(
             _append_evaluation(folder, report.step, evaluate())
         if report.step % run.config.save_every == 0 or last:
             run.save(checkpoint)
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(checkpoint, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrainingError(
+            f"{checkpoint}: not a whole checkpoint of a training run ({reason}); remove it to start over"
+        ) from error
+    if not isinstance(state, dict) or "optimizer" not in state:
+        raise TrainingError(f"{checkpoint}: not a checkpoint of a training run; choose another output folder")
+    return state
 
 
 def _append(folder: Path, report: StepReport, seconds: float) -> None:
