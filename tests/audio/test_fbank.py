@@ -58,6 +58,10 @@ def test_every_stage_of_one_frame() -> None:
         without_mean = raw - raw.mean()
         np.testing.assert_allclose(without_mean.numpy(), stages["dc"], atol=1e-2)
         emphasised = without_mean - 0.97 * torch.cat([without_mean[:1], without_mean[:-1]])
+        np.testing.assert_allclose(emphasised.numpy(), stages["preemph"], atol=1e-2)
+        spectrum = torch.fft.rfft(emphasised * povey_window(), n=512).abs().square()
+        np.testing.assert_allclose(spectrum.numpy(), stages["power"], rtol=1e-4, atol=1.0)  # up to 1e10
+        np.testing.assert_allclose(fbank(raw[None] / 32768)[0, 0].numpy(), stages["logmel"], atol=2e-3)
         np.testing.assert_allclose((emphasised * povey_window()).numpy(), stages["windowed"], atol=1e-2)
         np.testing.assert_allclose(mel_matrix().T.numpy(), stages["mel_matrix"], atol=2e-5)
         np.testing.assert_allclose(fbank(raw[None] / 32768)[0, 0].numpy(), stages["reference"], atol=1e-4)

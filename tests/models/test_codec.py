@@ -27,6 +27,11 @@ def test_decoding_matches_the_official_codec(golden: dict[str, Tensor]) -> None:
     torch.testing.assert_close(latents, golden["quant_embed"])
     torch.testing.assert_close(voice[:1], golden["global_embed"])
     torch.testing.assert_close(codec.generator.frames(latents)[:1], golden["conv_pre"], atol=1e-5, rtol=1e-4)
+    stage = codec.generator.ups[0](torch.nn.functional.leaky_relu(codec.generator.frames(latents), 0.1))
+    blocks = codec.generator.stage_blocks(0)
+    stage = torch.stack([block(stage) for block in blocks]).mean(dim=0)[:1, :, :80]  # so many columns are stored
+    torch.testing.assert_close(stage, golden["stage0_no_global"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(stage + voice[:1, :, None], golden["stage0_with_global"], atol=1e-5, rtol=1e-4)
     waveform = codec.decode(golden["tokens"])  # with the voice of the configuration
     torch.testing.assert_close(waveform, golden["wav"][:, 0], atol=1e-5, rtol=0)
 
@@ -43,6 +48,9 @@ def test_encoding_matches_the_official_codec(golden: dict[str, Tensor]) -> None:
     quantised, voice_vector = codec.embed(codes, voice_codes)
     torch.testing.assert_close(quantised, golden["quantized"])
     torch.testing.assert_close(voice_vector, golden["global_quantized"])
+    # The official loss weighs codebook 1 and commitment 0.25, of both quantisers; ours has no gradient to the codebook.
+    distances = (latents - quantised).square().mean() + (voice - voice_vector).square().mean()
+    torch.testing.assert_close(1.25 * distances, golden["quant_loss"], rtol=1e-5, atol=0)
     torch.testing.assert_close(codec.decode(codes, voice_codes), golden["recon"][:, 0], atol=1e-5, rtol=0)
     codes, voice_codes = codec.encode(golden["enc_batch_in"])
     assert torch.equal(codes, golden["enc_batch_tokens"][..., 0])
@@ -55,6 +63,11 @@ def test_published_shape_matches_the_official_codec() -> None:
     assert codec.config == CodecConfig()
     assert sum(p.numel() for p in codec.generator.parameters()) == 15_369_857
     torch.testing.assert_close(codec.decode(golden["tokens"]), golden["wav"][:, 0], atol=1e-4, rtol=0)
+    cut = codec.decode(golden["tokens"][:, :50])[:, : 40 * codec.config.hop_length]
+    torch.testing.assert_close(cut, golden["wav_first50_cut40"][:, 0], atol=1e-4, rtol=0)
+    latents, speaker = codec.encoder(golden["enc_in_24k"])
+    torch.testing.assert_close(latents, golden["enc_features"], atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(speaker, golden["enc_global_features"], atol=1e-3, rtol=1e-4)
     codes, voice = codec.encode(golden["enc_in_24k"])
     assert torch.equal(codes, golden["enc_tokens"][..., 0])
     assert torch.equal(voice, golden["enc_global_tokens"][:, 0])

@@ -78,8 +78,9 @@ def test_a_padded_row_equals_the_row_alone() -> None:
     assert together[1, 6:].abs().max() == 0
 
 
-def test_no_gradient_reaches_future_or_forgotten_chunks() -> None:
-    encoder = build(replace(TINY, layers=1))
+@pytest.mark.parametrize("name", ["released", "abs-enc", "post-norm, concat"])
+def test_no_gradient_reaches_future_or_forgotten_chunks(name: str) -> None:
+    encoder = build(replace(TINY, layers=1, **VARIANTS[name]))
     fbank = torch.randn(1, 8 * STEP, 20, requires_grad=True)
     offline, _ = encoder.encode(fbank, torch.tensor([8 * STEP]))
     streamed = stream(encoder, fbank, [1] * 8)
@@ -91,9 +92,12 @@ def test_no_gradient_reaches_future_or_forgotten_chunks() -> None:
         assert per_frame[2 * STEP : 6 * STEP].min() > 0
 
 
-@pytest.mark.parametrize("positions", ["absolute", "official"])
-def test_drifting_rows_equal_each_row_alone_and_idle_rows_stay(positions: str) -> None:
-    encoder = build(replace(TINY, positions=positions))
+DRIFTING = {**VARIANTS, "official": {"positions": "official"}}
+
+
+@pytest.mark.parametrize("name", DRIFTING)
+def test_drifting_rows_equal_each_row_alone_and_idle_rows_stay(name: str) -> None:
+    encoder = build(replace(TINY, **DRIFTING[name]))
     fbank = torch.randn(3, 9 * STEP, 20)
     alone = [stream(encoder, fbank[row : row + 1], [1] * 9)[0] for row in range(3)]
     state, heard = encoder.initial_state(3), [0, 0, 0]
@@ -109,7 +113,8 @@ def test_drifting_rows_equal_each_row_alone_and_idle_rows_stay(positions: str) -
             heard[row] += 1
     assert heard == [8, 8, 2]
     assert state.position.tolist() == [16, 16, 4]
-    assert state.cached.tolist() == [6, 6, 4]
+    full = 2 * encoder.config.left_chunks
+    assert state.cached.tolist() == [full, full, min(full, 4)]
 
 
 def test_official_positions_equal_absolute_ones_until_the_cache_has_been_full_for_a_chunk() -> None:

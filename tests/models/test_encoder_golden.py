@@ -10,8 +10,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from icebreaker.checkpoints.audiollm_keys import encoder_key_table
+from icebreaker.checkpoints.audiollm_keys import adapter_key_table, encoder_key_table
+from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig, EncoderState
+from icebreaker.models.turn_head import TurnHead
 from icebreaker.nn.positions import sinusoid
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "freeze-omni-tiny"
@@ -65,6 +67,15 @@ def load(folder: Path) -> Encoder:
     return build(config, own, audiollm / "global_cmvn")
 
 
+def load_adapter_and_head(folder: Path) -> tuple[Adapter, TurnHead]:
+    official = torch.load(folder / "checkpoints" / "audiollm" / "final.pt", weights_only=True)
+    adapter, head = Adapter(AdapterConfig()).eval(), TurnHead(3584)
+    table = adapter_key_table(adapter.config)
+    adapter.load_state_dict({ours: official[f"adpter.{theirs}"].float() for theirs, ours in table.items() if ours})
+    head.load_state_dict({f"linear.{kind}": official[f"predictor_head.{kind}"].float() for kind in ("weight", "bias")})
+    return adapter.requires_grad_(False), head.requires_grad_(False)
+
+
 def read(path: Path) -> dict[str, Tensor]:
     with np.load(path) as arrays:
         return {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays}
@@ -111,6 +122,7 @@ def test_offline_forward_and_its_intermediates(encoder: Encoder, expected: dict[
     close(seen[0][0], expected["full_layer0"], **TOLERANCE)
     close(seen[1][0], expected["full_layer1"], **TOLERANCE)
     close(sinusoid(torch.arange(84), 32)[None], expected["full_pos_emb"], **TOLERANCE)
+    close(sinusoid(torch.arange(8, 24), 32)[None], expected["pos_emb_pe24_len16"], **TOLERANCE)  # 16 rows up to 24
     close(out, expected["full_out"], **TOLERANCE)
     assert lengths.tolist() == [int(expected["full_mask"].sum())]
 
@@ -190,6 +202,11 @@ def test_published_sizes(chunks: Tensor, expected: dict[str, Tensor]) -> None:
     vectors = read(GOLDEN / "official-shape" / "expected" / "audio.npz")
     out, states = stream(encoder, chunks, encoder.initial_state(1))
     torch.testing.assert_close(out[vectors["chunk_index"]], vectors["encoder_out"], atol=1e-3, rtol=0.0)
+    adapter, head = load_adapter_and_head(GOLDEN / "official-shape")
+    adapted, _ = adapter(out.flatten(0, 1)[None], adapter.initial_state(1))
+    adapted = adapted.unflatten(1, (len(chunks), -1))[0]
+    torch.testing.assert_close(adapted[vectors["chunk_index"]], vectors["adapter_out"], atol=1e-3, rtol=0.0)
+    torch.testing.assert_close(head.logits(adapted[:, -1]), vectors["head_on_adapter_last"], atol=1e-3, rtol=0.0)
     assert int(states[-1].position) == int(vectors["pe_index_end"])
     last_keys = states[-1].layers[23].keys[0, :, -4:]
     torch.testing.assert_close(last_keys, vectors["cache_key_layer23_last"], atol=1e-3, rtol=0.0)
