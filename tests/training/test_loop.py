@@ -1,5 +1,6 @@
 """The training loop on a toy regression: resume, accumulation, full disks, frozen parts."""
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -151,3 +152,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     other = Run({"encoder": model}, OptimConfig(steps=3, lr=1e-2))
     with pytest.raises(TrainingError, match="of another stage: encoder is on one side only"):
         losses(other, model, tmp_path)
+
+
+def test_a_full_disk_leaves_whole_lines_of_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses(*setup(OptimConfig(steps=2, lr=1e-2, log_every=1)), tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    before = metrics.read_text()
+
+    class Full(io.StringIO):
+        """What fits of a line gets to the disk, then it is full."""
+
+        def write(self, text: str) -> int:
+            with open(metrics, "a") as file:
+                file.write(text[:10])
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: Full())
+        with pytest.raises(TrainingError, match=r"metrics\.jsonl: could not write the figures of step 3: .*No space"):
+            losses(*setup(OptimConfig(steps=3, lr=1e-2, log_every=1)), tmp_path)
+    assert metrics.read_text() == before

@@ -236,14 +236,27 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 def _append(folder: Path, report: StepReport, seconds: float) -> None:
     row = {"step": report.step, "loss": report.loss, "grad_norm": report.grad_norm, "lr": report.lr, **report.parts}
     logger.info("step %d loss %.4f grad %.2f %.0fs", report.step, report.loss, report.grad_norm, seconds)
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({**row, "seconds": round(seconds, 1)}) + "\n")
+    _write_row(folder / "metrics.jsonl", {**row, "seconds": round(seconds, 1)})
 
 
 def _append_evaluation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
     logger.info("step %d %s", step, " ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, "evaluation": dict(figures)}) + "\n")
+    _write_row(folder / "metrics.jsonl", {"step": step, "evaluation": dict(figures)})
+
+
+def _write_row(path: Path, row: Mapping[str, object]) -> None:
+    """Append a whole line or nothing: half a line would spoil the next one."""
+    before = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, before)
+        raise TrainingError(
+            f"{path}: could not write the figures of step {row['step']}: {error}; "
+            "free some disk space and start again, the last saved checkpoint is whole"
+        ) from error
 
 
 def _trainable_state(module: nn.Module) -> dict[str, Tensor]:
