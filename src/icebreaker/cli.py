@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,9 +93,13 @@ def talk(
     if question is None:
         talking.talk_by_microphone(dialogue, seed=seed, out=out, say=_say_text)
         return
-    answer = talking.answer_file(
-        dialogue, question, seed=seed, use_turn_head=turn_head, say=None if json_ else _say_text
-    )
+    with _progress_message("listening", quiet=json_) as listened:
+
+        def say(delta: str) -> None:
+            listened()
+            _say_text(delta)
+
+        answer = talking.answer_file(dialogue, question, seed=seed, use_turn_head=turn_head, say=None if json_ else say)
     if out is not None:
         from icebreaker.audio.pcm import save_wav
 
@@ -181,7 +185,8 @@ def info(
     """What is in a bundle: parts, sizes, hashes, model card."""
     from icebreaker.checkpoints import describe
 
-    description = describe.describe(model)
+    with _progress_message("reading", quiet=json_):
+        description = describe.describe(model)
     if json_:
         import json
 
@@ -230,14 +235,15 @@ def _check_writable(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress_message(text: str, *, quiet: bool = False) -> Iterator[None]:
+def _progress_message(text: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Something that moves while the user waits; gives what ends it early."""
     if quiet or not sys.stderr.isatty():
-        yield
+        yield lambda: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
-        yield
+    with Console(stderr=True).status(text) as status:
+        yield status.stop
 
 
 def _print_answer(answer: Any, out: Path | None) -> None:

@@ -52,7 +52,10 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path, llm_folder: Path) -> 
 def test_a_description_counts_every_part(llm_folder: Path) -> None:
     description = describe(OFFICIAL)
     assert description["kind"] == "official Freeze-Omni checkpoints"
-    assert description["parts"]["turn_head"] == {"parameters": 4 * 128 + 4, "bytes": 2 * (4 * 128 + 4)}
+    head = description["parts"]["turn_head"]
+    assert (head["parameters"], head["bytes"]) == (4 * 128 + 4, 2 * (4 * 128 + 4))
+    assert len({part["sha256"] for part in description["parts"].values()}) == len(PARTS)
+    assert head["sha256"][:16] in render(description)
     assert description["parameters"] == sum(part["parameters"] for part in description["parts"].values())
     assert (description["frame_ms"], description["code_ms"]) == (80.0, 25.0)
     text = render(description)

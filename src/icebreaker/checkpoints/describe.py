@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from icebreaker.checkpoints.bundle import WEIGHTS, is_bundle, read_bundle_config
+from icebreaker.checkpoints.bundle import WEIGHTS, is_bundle, load_weights, read_bundle_config
 from icebreaker.checkpoints.find import find_model
 from icebreaker.checkpoints.freeze_omni import is_official, read_official
 from icebreaker.checkpoints.modules import PARTS, ModelConfig
 from icebreaker.config import to_mapping
 from icebreaker.errors import CheckpointError
+from icebreaker.nn.weights import tensors_sha256
 
 __all__ = ["describe", "render"]
 
@@ -28,17 +28,17 @@ def describe(name: str | Path) -> dict[str, Any]:
         return _bundle(folder)
     if is_official(folder):
         official = read_official(folder)
-        parts = _parts({name: (value.numel(), value.nbytes) for name, value in official.weights.items()})
-        return _facts(folder, "official Freeze-Omni checkpoints", parts, official.model) | {"llm": None, "card": None}
+        facts = _facts(folder, "official Freeze-Omni checkpoints", _parts(official.weights), official.model)
+        return facts | {"llm": None, "card": None}
     raise CheckpointError(f"{folder}: neither a bundle nor the official checkpoints")
 
 
 def render(description: Mapping[str, Any]) -> str:
     """``description`` for people."""
     lines = [f"{description['path']}: {description['kind']}", ""]
-    lines += [f"  {'part':<12}{'parameters':>14}{'MB':>9}"]
+    lines += [f"  {'part':<12}{'parameters':>14}{'MB':>9}  sha256"]
     for name, part in description["parts"].items():
-        lines.append(f"  {name:<12}{part['parameters']:>14,}{part['bytes'] / 1e6:>9.1f}")
+        lines.append(f"  {name:<12}{part['parameters']:>14,}{part['bytes'] / 1e6:>9.1f}  {part['sha256'][:16]}")
     total = description["parameters"]
     lines += [f"  {'together':<12}{total:>14,}{sum(p['bytes'] for p in description['parts'].values()) / 1e6:>9.1f}", ""]
     rates = f"{description['frame_ms']:g} ms per LLM position while listening, {description['code_ms']:g} ms per code"
@@ -53,30 +53,25 @@ def render(description: Mapping[str, Any]) -> str:
 
 def _bundle(folder: Path) -> dict[str, Any]:
     config = read_bundle_config(folder)
-    sizes: dict[str, tuple[int, int]] = {}
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                value: Tensor = file.get_tensor(name)
-                sizes[name] = (value.numel(), value.nbytes)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{folder / WEIGHTS}: not a whole safetensors file ({error}); copy or download it again"
-        ) from error
+    weights = load_weights(folder / WEIGHTS)
     card = folder / config.card
-    facts = _facts(folder, f"{config.family} bundle, format {config.format}", _parts(sizes), config.model)
+    facts = _facts(folder, f"{config.family} bundle, format {config.format}", _parts(weights), config.model)
     return facts | {"llm": to_mapping(config.llm), "card": card.read_text() if card.is_file() else None}
 
 
-def _parts(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
+def _parts(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     parts = {}
     for part in PARTS:
-        own = [size for name, size in sizes.items() if name.startswith(f"{part}.")]
-        parts[part] = {"parameters": sum(size[0] for size in own), "bytes": sum(size[1] for size in own)}
+        own = {name: value for name, value in weights.items() if name.startswith(f"{part}.")}
+        parts[part] = {
+            "parameters": sum(value.numel() for value in own.values()),
+            "bytes": sum(value.nbytes for value in own.values()),
+            "sha256": tensors_sha256(own),
+        }
     return parts
 
 
-def _facts(folder: Path, kind: str, parts: Mapping[str, Mapping[str, int]], model: ModelConfig) -> dict[str, Any]:
+def _facts(folder: Path, kind: str, parts: Mapping[str, Mapping[str, Any]], model: ModelConfig) -> dict[str, Any]:
     stride = 2 if model.adapter.kind == "subsampling" else 1
     return {
         "path": str(folder),
