@@ -87,6 +87,22 @@ def test_idle_rows_keep_their_state(silero: Silero, speech: Tensor) -> None:
     assert not torch.equal(new.hidden[1], old.hidden[1])
 
 
+def test_drifting_rows_equal_each_row_alone(silero: Silero, speech: Tensor) -> None:
+    chunk = 5 * WINDOW_SAMPLES
+    rows = [speech[0, : 6 * chunk], speech[0].flip(0)[: 6 * chunk]]
+    alone = [silero(row[None], silero.initial_state(1))[0][0] for row in rows]
+    state, heard = silero.initial_state(2), [0, 0]
+    for step in [[True, False], [True, True], [False, True], [True, True], [True, False]]:
+        pieces = torch.stack([row[chunk * n : chunk * (n + 1)] for row, n in zip(rows, heard, strict=True)])
+        probabilities, new = silero(pieces, state)
+        state = select(torch.tensor(step), new, state)
+        for row in (row for row in range(2) if step[row]):
+            now = alone[row][5 * heard[row] : 5 * heard[row] + 5]  # nor does what comes later change it
+            torch.testing.assert_close(probabilities[row], now, atol=1e-5, rtol=0)
+            heard[row] += 1
+    assert heard == [4, 3]
+
+
 def test_no_samples_are_no_windows(silero: Silero) -> None:
     state = silero.initial_state(2)
     probabilities, after = silero(torch.zeros(2, 0), state)

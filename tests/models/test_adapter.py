@@ -18,6 +18,7 @@ FORMS = {
     "two convolutions": {"llm_dim": 30},
     "cnn": {"kind": "cnn"},
     "linear": {"kind": "linear"},
+    "speaking in tokens": {"vocabulary": 11},
 }
 OFFICIAL = {
     "cnn": AdapterConfig(kind="cnn", encoder_dim=32, llm_dim=128),
@@ -41,6 +42,8 @@ def build(**change: object) -> Adapter:
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2.0)
+    if adapter.lookup is not None:
+        adapter.lookup.follow(torch.randn_like(adapter.lookup.tokens))
     return adapter
 
 

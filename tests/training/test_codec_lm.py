@@ -16,6 +16,7 @@ from icebreaker.errors import ConfigError, DataError
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.codec_lm_loss import alignment_loss
 from icebreaker.models.llm import LLM
+from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import codec_lm, codec_lm_prefix
 from icebreaker.training.answer_states import AnswerStates, read_contexts
 from icebreaker.training.codec_lm_batches import PAUSE, AnswerConfig, AnswerSource
@@ -105,6 +106,7 @@ def test_resumed_equals_uninterrupted(folder: Path, trained: Path, tmp_path: Pat
 def test_the_llm_stays_and_is_named(folder: Path, trained: Path, llm: LLM) -> None:
     settings = json.loads((trained / "config.json").read_text())
     assert settings["llm_sha256"] == llm.sha256
+    assert settings["llm_weights_sha256"] == weights_sha256(LLM.load(folder / "llm"))
     assert settings["model"]["codes"] == 16
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     evaluations = [row["evaluation"] for row in rows if "evaluation" in row]
@@ -123,6 +125,8 @@ def test_prefix_stage_moves_prefix_layers_only(folder: Path, trained: Path, tmp_
     new = {key for key in after if ".prefix_" in key}
     assert after.keys() - new == before.keys()
     assert all(after[key].equal(before[key]) for key in before)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert settings["llm_weights_sha256"] == weights_sha256(LLM.load(folder / "llm"))  # as it was before
     moved = [key for key in new if not after[key].equal(before.get(key.replace("prefix_layers", "layers"), after[key]))]
     assert {"codec_lm.prefix_layers.0.qkv.weight", "codec_lm.prefix_layers.1.qkv.weight"} <= set(moved)
     again = tmp_path / "again"
