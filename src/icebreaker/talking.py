@@ -226,7 +226,10 @@ def talk_by_microphone(
     silero, iterator = Silero(), VadIterator()
     voice, decision = silero.initial_state(1), iterator.initial_state()
     answers: list[np.ndarray] = []
-    with Microphone() as microphone, Speaker(dialogue.sample_rate) as speaker, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(contextlib.suppress(KeyboardInterrupt))
+        ending.callback(_keep, answers, dialogue.sample_rate, out)  # however it ends
+        microphone, speaker = ending.enter_context(Microphone()), ending.enter_context(Speaker(dialogue.sample_rate))
         for block in microphone:
             waveform = torch.as_tensor(block, dtype=torch.float32)[None]
             probabilities, voice = silero(waveform, voice)
@@ -235,6 +238,8 @@ def talk_by_microphone(
                 event, decision = iterator.step(probability, decision)
                 if event is not None:
                     events.append(SpeechStarted() if event.boundary is Boundary.START else SpeechStopped())
+            if _full(state):
+                raise AudioError("the conversation has filled the context; start again for a new one")
             _, state = dialogue.step(waveform, [True], state, {0: events})
             if state.rows[0].turn is not Turn.SPEAKING:
                 continue
@@ -247,8 +252,14 @@ def talk_by_microphone(
             say("\n")
             microphone.clear()
             state = dialogue.signal(0, ReplyFinished(), state)
-            if int(state.context.length[0]) > MICROPHONE_CAPACITY - REPLY_POSITIONS:
-                raise AudioError("the conversation has filled the context; start again for a new one")
             voice, decision = silero.initial_state(1), iterator.initial_state()
+
+
+def _full(state: DialogueState) -> bool:
+    """Whether the conversation has no room for another reply."""
+    return int(state.context.length[0]) > state.context.capacity - REPLY_POSITIONS
+
+
+def _keep(answers: list[np.ndarray], sample_rate: int, out: Path | None) -> None:
     if out is not None and answers:
-        save_wav(out, np.concatenate(answers), dialogue.sample_rate)
+        save_wav(out, np.concatenate(answers), sample_rate)
