@@ -9,7 +9,7 @@ from torch import Tensor
 from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.speaking import Speaker
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, with_row
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, with_heard, with_row, with_utterance_fed
 from icebreaker.dialogue.turns import CHUNK_FRAMES, Turns
 from icebreaker.duplex import (
     ChunkHeard,
@@ -153,7 +153,7 @@ class Dialogue:
         keep = self.settings.preroll_chunks * CHUNK_FRAMES + 3
         for i, is_active in enumerate(active):
             if listening[i]:
-                state = _hear_row(state, i, heard[i])
+                state = with_heard(state, i, heard[i])
             if is_active and self.settings.preroll_chunks:
                 history = state.rows[i].history
                 frames_so_far = fbank[i] if history is None else torch.cat([history, fbank[i]])
@@ -164,13 +164,15 @@ class Dialogue:
     def think(self, state: DialogueState) -> tuple[dict[int, tuple[float, float, float]], DialogueState]:
         """Feed the LLM once: chunks heard get a verdict, replies a token."""
         probabilities: dict[int, tuple[float, float, float]] = {}
-        aside = {i: fed for i, row in enumerate(state.rows) if (fed := _aside(row)) is not None}
+        aside = {i: fed for i, row in enumerate(state.rows) if (fed := row.for_branch) is not None}
         if aside and state.branch is not None:
             last, branch = self._feed(aside, state.branch)
-            state = _utterances_fed(state._replace(branch=branch), aside)
+            state = state._replace(branch=branch)
+            for i in aside:
+                state = with_utterance_fed(state, i)
             for i, hidden in last.items():
                 probabilities[i], state = self._judge(i, hidden, state)
-        inputs = {i: fed for i, row in enumerate(state.rows) if (fed := _pending(row)) is not None}
+        inputs = {i: fed for i, row in enumerate(state.rows) if (fed := row.for_context) is not None}
         if not inputs:
             return probabilities, state
         last, context = self._feed(inputs, state.context)
@@ -178,9 +180,9 @@ class Dialogue:
         for i, hidden in last.items():
             row = state.rows[i]
             state = with_row(state, i, pending=None)
-            if row.turn is Turn.HEARING and _waits(row.utterance):
-                state = _utterances_fed(state, {i: None})
-                if row.utterance is not None and row.utterance.chunks:
+            if row.turn is Turn.HEARING and row.utterance is not None and row.utterance.pending is not None:
+                state = with_utterance_fed(state, i)
+                if row.utterance.chunks:
                     probabilities[i], state = self._judge(i, hidden, state)
             elif row.reply is not None and not row.reply.text_done:
                 state = self._write(i, hidden, state)
@@ -275,43 +277,6 @@ class Dialogue:
                 f"expected a waveform of shape {(len(state.rows), CHUNK_SAMPLES)} and as many flags as rows, "
                 f"got {tuple(waveform.shape)} and {len(active)}"
             )
-
-
-def _waits(utterance: Utterance | None) -> bool:
-    return utterance is not None and utterance.pending is not None
-
-
-def _aside(row: Row) -> Tensor | None:
-    """What the branch is to be fed."""
-    return row.utterance.pending if row.turn is Turn.OVERLAP and row.utterance is not None else None
-
-
-def _pending(row: Row) -> Tensor | None:
-    """What the conversation's own cache is to be fed."""
-    pieces = [row.pending]
-    if row.turn is Turn.HEARING and row.utterance is not None:
-        pieces.append(row.utterance.pending)
-    there = [piece for piece in pieces if piece is not None]
-    return torch.cat(there) if there else None
-
-
-def _hear_row(state: DialogueState, index: int, heard: Tensor) -> DialogueState:
-    utterance = state.rows[index].utterance
-    if utterance is None:
-        return state
-    pending = heard if utterance.pending is None else torch.cat([utterance.pending, heard])
-    utterance = replace(
-        utterance, embeddings=(*utterance.embeddings, heard), pending=pending, chunks=utterance.chunks + 1
-    )
-    return with_row(state, index, utterance=utterance)
-
-
-def _utterances_fed(state: DialogueState, rows: Mapping[int, object]) -> DialogueState:
-    for i in rows:
-        utterance = state.rows[i].utterance
-        if utterance is not None:
-            state = with_row(state, i, utterance=replace(utterance, pending=None))
-    return state
 
 
 def _new_text(before: Reply | None, after: Reply | None) -> str:

@@ -16,7 +16,17 @@ from icebreaker.models.kv_cache import KVCache
 from icebreaker.text.heard import SpokenSegment
 from icebreaker.text.segment import Segment, SegmenterState
 
-__all__ = ["DialogueState", "Reply", "Row", "Speaking", "Utterance", "truncate", "with_row"]
+__all__ = [
+    "DialogueState",
+    "Reply",
+    "Row",
+    "Speaking",
+    "Utterance",
+    "truncate",
+    "with_heard",
+    "with_row",
+    "with_utterance_fed",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,20 @@ class Row:
     reply: Reply | None = None
     history: Tensor | None = None
 
+    @property
+    def for_context(self) -> Tensor | None:
+        """What the conversation's own cache is to be fed next, [L, D]."""
+        pieces = [self.pending]
+        if self.turn is Turn.HEARING and self.utterance is not None:
+            pieces.append(self.utterance.pending)
+        there = [piece for piece in pieces if piece is not None]
+        return torch.cat(there) if there else None
+
+    @property
+    def for_branch(self) -> Tensor | None:
+        """What is to be fed aside, while the assistant speaks too, [L, D]."""
+        return self.utterance.pending if self.turn is Turn.OVERLAP and self.utterance is not None else None
+
 
 class DialogueState(NamedTuple):
     """A batch of conversations."""
@@ -136,6 +160,24 @@ def with_row(state: DialogueState, index: int, **changes: object) -> DialogueSta
     rows = list(state.rows)
     rows[index] = replace(rows[index], **changes)  # type: ignore[arg-type]
     return state._replace(rows=tuple(rows))
+
+
+def with_heard(state: DialogueState, index: int, heard: Tensor) -> DialogueState:
+    """``state`` with one more listening chunk [n, D] in the utterance of row ``index``, if it has one."""
+    utterance = state.rows[index].utterance
+    if utterance is None:
+        return state
+    pending = heard if utterance.pending is None else torch.cat([utterance.pending, heard])
+    utterance = replace(
+        utterance, embeddings=(*utterance.embeddings, heard), pending=pending, chunks=utterance.chunks + 1
+    )
+    return with_row(state, index, utterance=utterance)
+
+
+def with_utterance_fed(state: DialogueState, index: int) -> DialogueState:
+    """``state`` after the LLM has heard all of the utterance of row ``index``, if it has one."""
+    utterance = state.rows[index].utterance
+    return state if utterance is None else with_row(state, index, utterance=replace(utterance, pending=None))
 
 
 def truncate(state: DialogueState, index: int, length: int) -> DialogueState:
