@@ -126,3 +126,18 @@ def test_a_shape_that_does_not_fit_is_named_as_the_file_names_it() -> None:
         load_exactly(nn.Linear(2, 3), weights, "final.pt", {"bias": "head.b"})
     with pytest.raises(CheckpointError, match="missing bias"):
         load_exactly(nn.Linear(2, 3), {"weight": torch.ones(3, 2)}, "x")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "final.pt"
+    write_pt(path, {"weight": torch.ones(2)})
+
+    def full(content: object, aside: Path) -> None:
+        aside.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"final\.pt: cannot be written: .*No space left"):
+        write_pt(path, {"weight": torch.zeros(2)})
+    assert torch.equal(read_pt(path)["weight"], torch.ones(2))
+    assert [each.name for each in tmp_path.iterdir()] == ["final.pt"]
