@@ -19,6 +19,7 @@ from icebreaker.dialogue.parts import WaveOutConfig
 from icebreaker.duplex import DuplexConfig
 from icebreaker.errors import AudioError, ConfigError
 from icebreaker.models.sampling import GREEDY
+from icebreaker.nn.packed import PackedLinear
 from icebreaker.talking import answer_file, load_dialogue, talk_by_microphone
 
 GOLDEN = Path(__file__).parent / "golden" / "freeze-omni-tiny"
@@ -82,6 +83,18 @@ def speech() -> Waveform:
     assert rate == 16_000
     samples = np.concatenate([np.zeros(8000, np.float32), samples])
     return np.pad(samples, (0, -len(samples) % 2560))
+
+
+def test_a_large_encoder_is_packed_and_hears_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_dialogue(str(GOLDEN / "checkpoints"), GOLDEN / "llm").parts.encoder
+    monkeypatch.setattr(talking, "PACK_FROM", 0)
+    packed = load_dialogue(str(GOLDEN / "checkpoints"), GOLDEN / "llm").parts.encoder
+    assert any(isinstance(module, PackedLinear) for module in packed.modules())
+    assert not any(isinstance(module, PackedLinear) for module in plain.modules())
+    fbank = torch.from_numpy(np.random.default_rng(0).normal(8, 3, (1, 160, 80)).astype(np.float32))
+    with torch.inference_mode():
+        ours, theirs = (each.encode(fbank, torch.tensor([160]))[0] for each in (packed, plain))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_a_question_is_answered_and_kept(

@@ -22,6 +22,7 @@ from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
 from icebreaker.duplex import Committed, DuplexConfig, Event, ReplyFinished, SpeechStarted, SpeechStopped, Turn
 from icebreaker.errors import AudioError, ConfigError
+from icebreaker.nn.packed import pack_linears
 
 __all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
 
@@ -29,6 +30,7 @@ LISTENING_RATE = 12.5  # LLM positions a second of speech
 REPLY_POSITIONS = 700  # room for prompts, suffix and the longest reply
 MAX_QUESTION_S = 120.0  # of one turn
 MICROPHONE_CAPACITY = 8000  # LLM positions of a conversation, about ten minutes
+PACK_FROM = 20_000_000  # weights of an encoder; a smaller one stays in the cache and gains nothing
 
 
 @dataclass
@@ -93,6 +95,9 @@ def load_dialogue(
     parts = load_parts(model, llm, device=device, dtype=getattr(torch, dtype))
     if system is not None:
         parts = replace(parts, chat=parts.chat.with_system(parts.llm.tokenizer, system))
+    large = sum(weight.numel() for weight in parts.encoder.parameters()) >= PACK_FROM
+    if large and device == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
+        pack_linears(parts.encoder, "float32", keep=("position",))
     return Dialogue(parts)
 
 
