@@ -113,7 +113,7 @@ class Run:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` gave."""
         for key, parts in (("modules", self.modules), ("also", self.also)):
-            if wrong := sorted(parts.keys() ^ state[key].keys()):
+            if wrong := sorted(parts.keys() ^ state.get(key, {}).keys()):
                 raise TrainingError(f"the checkpoint is of another stage: {wrong[0]} is on one side only")
         for name, module in self.modules.items():
             _load_trainable(module, state["modules"][name], name)
