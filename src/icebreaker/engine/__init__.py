@@ -1,0 +1,1 @@
+"""Many conversations over one model. Knows nothing of sockets or wire formats."""
