@@ -41,8 +41,10 @@ class DataKind(StrEnum):
 
     text = "text"
     questions = "questions"
+    sentences = "sentences"
     answers = "answers"
     human = "human"
+    features = "features"
 
 
 Model = Annotated[str, typer.Option("--model", help="'mini', a bundle folder, or the official checkpoints folder.")]

@@ -8,6 +8,7 @@ import soundfile
 
 from icebreaker.data import recording, spoken
 from icebreaker.data.build import DataConfig, build
+from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
@@ -28,6 +29,7 @@ def source(tmp_path: Path) -> Path:
         _write(text / f"{name}.jsonl.gz", rows)
     chat = [{"conversation": [f"User 1: I like the color {word}.", "User 2: Me too."]} for word in ("red", "blue")]
     _write(text / "synthetic-persona-chat.jsonl.gz", chat)
+    _write(text / "simple-questions.jsonl.gz", [{"question": f"where was {who} born"} for who in ("ada", "ida", "udo")])
     return tmp_path / "source"
 
 
@@ -35,6 +37,7 @@ def source(tmp_path: Path) -> Path:
 def out(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with text, and quick voices."""
     monkeypatch.setattr(spoken, "TRAIN_VOICES", VOICES)
+    monkeypatch.setattr(spoken, "BREADTH_VOICES", VOICES)
     monkeypatch.setattr(spoken, "HELD_OUT_VOICES", UNSEEN)
     monkeypatch.setattr(spoken, "ASSISTANT", VOICES[0])
     build("text", CONFIG, source=source, out=tmp_path / "out", progress=ignore)
@@ -66,6 +69,21 @@ def test_questions_are_spoken_and_split_by_voice_and_phrasing(source: Path, out:
         assert (header.samplerate, header.channels, header.subtype) == (16_000, 1, "PCM_16")
         assert header.duration == pytest.approx(item.seconds, abs=1e-3)
         assert (item.answer is None) == (item.conversation is None)
+
+
+def test_sentences_come_from_every_source_and_no_text_is_in_two_splits(source: Path, tmp_path: Path, out: Path) -> None:
+    config = DataConfig(sentences=1000)
+    count = build("sentences", config, source=source, out=tmp_path, progress=ignore)
+    items = read_manifest(tmp_path / "sentences" / "manifest.jsonl")
+    assert len(items) == count == 24 + 3 + 2  # distinct requests, simple questions, chat sentences
+    assert {"please play new music h", "where was ida born", "i like the color red"} <= {item.text for item in items}
+    assert {item.voice for item in items if item.split == "train"} == {voice.name for voice in VOICES}
+    assert {item.voice for item in items if item.split != "train"} <= {"espeak-klatt4"}
+    assert all(item.answer is None for item in items)
+    reports: list[tuple[int, int]] = []
+    stored = build("features", config, source=source, out=tmp_path, progress=lambda *report: reports.append(report))
+    assert stored == len(FeatureStore(tmp_path / "sentences" / "manifest.jsonl", tmp_path / "features/sentences").rows)
+    assert reports[-1] == (count, count)
 
 
 def test_a_stopped_build_goes_on_where_it_was(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +150,9 @@ def test_what_is_missing_is_named(tmp_path: Path, source: Path, out: Path) -> No
     (source / "text" / "snips-queries.jsonl.gz").unlink()
     with pytest.raises(DataError, match=r"snips-queries.jsonl.gz: cannot read"):
         build("questions", CONFIG, source=source, out=out, progress=ignore)
-    with pytest.raises(ValueError, match="expected one of text, questions, answers, human, got 'songs'"):
+    with pytest.raises(
+        ValueError, match="expected one of text, questions, sentences, answers, human, features, got 'songs'"
+    ):
         build("songs", CONFIG, source=source, out=out, progress=ignore)  # type: ignore[arg-type]
 
 

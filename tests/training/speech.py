@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from icebreaker.data.features import build_features
 from icebreaker.data.manifest import Item, write_manifest
-from icebreaker.training.speech_features import build_features
 
 TEXTS = ["abba", "cab", "bad cab", "dad", "add", "a bad dad", "baa", "dab"]
 RATE = 16000

@@ -1,6 +1,7 @@
 """All the mini model's data by one configuration. Knows nothing of the command line or of training.
 
-``text`` comes first; ``questions`` and ``answers`` speak it; ``human`` stands alone. ``out`` gets a folder for each.
+``text`` comes first; ``questions`` and ``answers`` speak it; ``sentences`` and ``human`` stand
+alone; ``features`` comes last, for the stages that listen. ``out`` gets a folder for each.
 """
 
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from icebreaker.data.corpus import build_text
+from icebreaker.data.features import build_features
 from icebreaker.data.recording import Progress
-from icebreaker.data.spoken import build_answers, build_human, build_questions
+from icebreaker.data.spoken import build_answers, build_human, build_questions, build_sentences
 from icebreaker.errors import DataError
 
 __all__ = ["DataConfig", "Part", "build"]
 
-Part = Literal["text", "questions", "answers", "human"]
+Part = Literal["text", "questions", "sentences", "answers", "human", "features"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class DataConfig:
     questions: int = 7500
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
+    sentences: int = 16_000
     other_answers_share: float = 0.5
     workers: int = 1  # synthesisers at a time
 
@@ -73,6 +76,15 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 workers=config.workers,
                 progress=progress,
             )
+        case "sentences":
+            return build_sentences(
+                source,
+                out / "sentences",
+                items=config.sentences,
+                seed=config.seed,
+                workers=config.workers,
+                progress=progress,
+            )
         case "answers":
             return build_answers(
                 source,
@@ -82,6 +94,14 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 seed=config.seed,
                 workers=config.workers,
                 progress=progress,
+            )
+        case "features":
+            heard = [name for name in ("questions", "sentences", "human") if (out / name / "manifest.jsonl").is_file()]
+            if not heard:
+                raise DataError(f"{out}: no recordings to hear; run `icebreaker data questions` first")
+            return sum(
+                build_features(out / name / "manifest.jsonl", out / "features" / name, progress=progress)
+                for name in heard
             )
         case "human":
             return build_human(source, out / "human", progress=progress)

@@ -23,16 +23,18 @@ from icebreaker.data.corpus import read_conversations
 from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.data.recording import Progress, Script, record, save_flac, seconds_of
 from icebreaker.data.relations import split_of
-from icebreaker.data.synthesis import ASSISTANT, HELD_OUT_VOICES, TRAIN_VOICES
+from icebreaker.data.synthesis import ASSISTANT, BREADTH_VOICES, HELD_OUT_VOICES, TRAIN_VOICES
 from icebreaker.data.text import is_speakable, normalise
 from icebreaker.errors import DataError
 
-__all__ = ["Progress", "build_answers", "build_human", "build_questions"]
+__all__ = ["Progress", "build_answers", "build_human", "build_questions", "build_sentences"]
 
 QUESTION_RATE = 16_000
 ANSWER_RATE = 24_000
 SPEEDS = (0.88, 1.15)
 PITCHES = (0.88, 1.14)
+WIDE_SPEEDS = (0.8, 1.3)  # of sentences
+WIDE_PITCHES = (0.8, 1.28)
 REQUEST_FILES = ("clinc-utterances", "slurp-sentences", "snips-queries")
 LEAST_USES = 5  # a word in fewer answers than this is never held out
 
@@ -80,6 +82,39 @@ def build_questions(
             scripts.append(
                 Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
                        pitch=round(pitch, 3), answer=answer, conversation=name)
+            )  # fmt: skip
+    rng.shuffle(scripts)
+    return record(scripts, out, QUESTION_RATE, workers, progress)
+
+
+def build_sentences(
+    source: Path,
+    out: Path,
+    *,
+    items: int = 16_000,
+    held_out: int = 200,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """Speak sentences of ``source`` that nobody answers, for the ears' breadth: more voices, tempi and pitches.
+
+    Returns:
+        The number of recordings.
+    """
+    rng = random.Random(f"sentences-{seed}")
+    texts = {split: list(sentences) for split, sentences in _requests(source).items()}
+    for sentence in [*_chat_sentences(source), *_simple_questions(source)]:
+        texts[split_of(sentence)].append(sentence)
+    scripts = []
+    for split, size in (("train", items), ("valid", held_out), ("test", held_out)):
+        voices = BREADTH_VOICES if split == "train" else HELD_OUT_VOICES
+        for sentence in _draw(list(dict.fromkeys(texts[split])), size, rng):
+            voice = rng.choices(voices, [voice.share for voice in voices])[0]
+            speed, pitch = rng.uniform(*WIDE_SPEEDS), rng.uniform(*WIDE_PITCHES)
+            scripts.append(
+                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
+                       pitch=round(pitch, 3))
             )  # fmt: skip
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress)
@@ -188,6 +223,11 @@ def _chat_sentences(source: Path) -> list[str]:
             if _is_short(sentence) and sentence.endswith(".") and sentence.count(".") == 1:
                 sentences.setdefault(sentence)
     return list(sentences)
+
+
+def _simple_questions(source: Path) -> list[str]:
+    rows = _read_gzip(source / "text" / "simple-questions.jsonl.gz")
+    return list(dict.fromkeys(row["question"] for row in rows if _is_short(row["question"])))
 
 
 def _is_short(text: str) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from icebreaker.errors import DataError
 
-__all__ = ["ASSISTANT", "HELD_OUT_VOICES", "TRAIN_VOICES", "Utterance", "Voice", "synthesise"]
+__all__ = ["ASSISTANT", "BREADTH_VOICES", "HELD_OUT_VOICES", "TRAIN_VOICES", "Utterance", "Voice", "synthesise"]
 
 Waveform = NDArray[np.float32]
 PEAK = 0.7
@@ -70,6 +70,18 @@ TRAIN_VOICES = (
     _espeak("en-gb+f2", 0.5),
     _espeak("en-gb-scotland", 0.5),
 )
+BREADTH_VOICES = (  # for the ears alone: harder to understand than the others, and many
+    *TRAIN_VOICES,
+    Voice(name="festival-kal", engine="festival", engine_voice="kal_diphone", share=3.0),
+    *(
+        _espeak(f"en-us+{variant}", 0.25)
+        for variant in (
+            "Alex", "Andy", "Annie", "adam", "anika", "belinda", "caleb", "david", "ed", "f1", "f2", "f4", "f5", "john",
+            "klatt3", "klatt5", "linda", "m1", "m2", "m4", "m5", "m6", "m7", "m8", "max", "michel", "rob", "steph",
+        )
+    ),
+    *(_espeak(accent, 0.4) for accent in ("en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us-nyc")),
+)  # fmt: skip
 HELD_OUT_VOICES = (  # no stage trains on these
     Voice(name="festival-ked", engine="festival", engine_voice="ked_diphone"),
     Voice(name="espeak-en-us+klatt4", engine="espeak", engine_voice="en-us+klatt4"),

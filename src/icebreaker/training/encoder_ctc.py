@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from icebreaker.config import to_mapping
+from icebreaker.data.features import channel_statistics
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
 from icebreaker.training.error_rate import error_rates
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
-from icebreaker.training.speech_features import channel_statistics
 from icebreaker.training.stage_files import load_into, save_stage
 
 __all__ = ["ChunkConfig", "EncoderCTCConfig", "draw_chunks", "run"]
@@ -96,8 +96,8 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
         }
 
     validation = {"voices": source.evaluation(("valid",), config.evaluate_recordings)}
-    if len(source.stores) > 1:
-        validation["human"] = source.evaluation(("valid", "test"), config.evaluate_recordings // 2, store=1)
+    if source.human is not None:
+        validation["human"] = source.evaluation(("valid", "test"), config.evaluate_recordings // 2, store=source.human)
     folder = Path(config.output)
     train(
         training, source.batches, loss_fn, folder,

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from icebreaker.data.features import FeatureStore, Row
 from icebreaker.data.manifest import Item
 from icebreaker.errors import DataError
 from icebreaker.training.feature_augment import FeatureAugmentConfig, augment
-from icebreaker.training.speech_features import FeatureStore, Row
 
 __all__ = ["SpeechBatch", "SpeechConfig", "SpeechSource"]
 
@@ -29,7 +29,9 @@ class SpeechConfig:
     human: str | None = None
     human_features: str | None = None
     human_weight: float = 0.2  # share of human recordings in training batches
-    answered_share: float | None = None  # of the questions drawn, those with an answer; by default as they come
+    sentences: str | None = None  # more synthetic speech, that nobody answers
+    sentence_features: str | None = None
+    answered_share: float | None = None  # of the synthetic speech drawn, that with an answer; by default as it comes
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
     max_tail_frames: int = 32  # and behind
@@ -61,8 +63,12 @@ class SpeechSource:
     def __init__(self, config: SpeechConfig, *, with_answer: bool = False) -> None:
         self.config, self.with_answer = config, with_answer
         self.stores = [FeatureStore(Path(config.questions), Path(config.question_features))]
+        self.human: int | None = None  # which store is of human speech
         if config.human and config.human_features and config.human_weight > 0 and not with_answer:
+            self.human = len(self.stores)
             self.stores.append(FeatureStore(Path(config.human), Path(config.human_features)))
+        if config.sentences and config.sentence_features and not with_answer:
+            self.stores.append(FeatureStore(Path(config.sentences), Path(config.sentence_features)))
         pool: list[tuple[int, Row]] = []
         for index, store in enumerate(self.stores):
             pool += [(index, row) for row in self._usable(store, ("train",))]
@@ -106,7 +112,7 @@ class SpeechSource:
     def _weights(self) -> NDArray[np.float64]:
         """How likely each recording of the pool is, from the shares of its kind."""
         config = self.config
-        human = np.array([index for index, _ in self.pool], dtype=bool)
+        human = np.array([index == self.human for index, _ in self.pool])
         asked = np.array([self.stores[index].items[row.item].answer is not None for index, row in self.pool]) & ~human
         share = config.human_weight if human.any() else 0.0
         natural = asked.sum() / max(1, (~human).sum())

@@ -6,12 +6,7 @@ import torch
 from speech import write_questions
 
 from icebreaker.audio.fbank import Fbank, fbank
-from icebreaker.errors import DataError
-from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
-from icebreaker.training.error_rate import edit_distance, error_rates
-from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant
-from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
-from icebreaker.training.speech_features import (
+from icebreaker.data.features import (
     LEAD_FRAMES,
     TAIL_FRAMES,
     FeatureStore,
@@ -19,6 +14,11 @@ from icebreaker.training.speech_features import (
     channel_statistics,
     features_of,
 )
+from icebreaker.errors import DataError
+from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
+from icebreaker.training.error_rate import edit_distance, error_rates
+from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant
+from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 
 
 def test_framing_is_the_streaming_one() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from icebreaker.audio.fbank import HOP_LENGTH, MEL_BINS, SAMPLE_RATE, Fbank
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, read_manifest
+from icebreaker.data.recording import Progress
 from icebreaker.errors import DataError
 
 __all__ = ["LEAD_FRAMES", "TAIL_FRAMES", "FeatureStore", "Row", "build_features", "channel_statistics", "features_of"]
@@ -42,7 +43,7 @@ class FeatureStore:
 
     def __init__(self, manifest: Path, folder: Path) -> None:
         if not (folder / "rows.jsonl").exists():
-            raise DataError(f"{folder}: no stored features; build them from {manifest} first")
+            raise DataError(f"{folder}: no stored features of {manifest}; run `icebreaker data features` first")
         self.items: dict[str, Item] = {item.id: item for item in read_manifest(manifest)}
         self.rows = [row for row in _rows(folder) if row.item in self.items]
         self.frames = np.memmap(folder / "frames.f16", dtype=np.float16, mode="r").reshape(-1, MEL_BINS)
@@ -63,8 +64,12 @@ def features_of(waveform: NDArray[np.float32], extractor: Fbank) -> torch.Tensor
     return fbank[0]
 
 
-def build_features(manifest: Path, folder: Path, *, seed: int = 0) -> int:
+def build_features(
+    manifest: Path, folder: Path, *, seed: int = 0, progress: Progress = lambda done, total: None
+) -> int:
     """Append what is missing of ``manifest`` to ``folder``: ``frames.f16`` (float16 log-mels) and ``rows.jsonl``.
+
+    ``progress`` is called with the recordings stored so far and their total.
 
     Returns:
         The number of recordings stored in all. Can be stopped and called again, also when the manifest has grown.
@@ -79,7 +84,7 @@ def build_features(manifest: Path, folder: Path, *, seed: int = 0) -> int:
     with path.open("r+b") as frames_file, (folder / "rows.jsonl").open("a") as rows_file:
         frames_file.truncate(2 * MEL_BINS * begin)  # frames of a row that never got its line
         frames_file.seek(0, 2)
-        for item in missing:
+        for count, item in enumerate(missing, start=len(done) + 1):
             waveform = load_audio(item.audio, SAMPLE_RATE)
             padded = _surround(waveform, np.random.default_rng([seed, *item.id.encode()]))
             fbank = features_of(padded, extractor).numpy().astype(np.float16)
@@ -89,6 +94,7 @@ def build_features(manifest: Path, folder: Path, *, seed: int = 0) -> int:
             rows_file.write(json.dumps(asdict(row)) + "\n")
             rows_file.flush()
             begin += len(fbank)
+            progress(count, len(done) + len(missing))
     return len(done) + len(missing)
 
 
