@@ -5,12 +5,21 @@
     ├── CheckpointError   weights or configurations that are missing, damaged or of another model
     ├── ConfigError       a configuration file, override or option that does not fit
     ├── DataError         training data that is missing or malformed
+    ├── ServerError       a Realtime server that cannot be reached, refuses, or went away
     └── TrainingError     a run that cannot go on (disk full, loss not finite, ...)
 
 Every message says what was expected, what came and what to do. A bad argument is a plain ``ValueError``.
 """
 
-__all__ = ["AudioError", "CheckpointError", "ConfigError", "DataError", "IcebreakerError", "TrainingError"]
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "IcebreakerError",
+    "ServerError",
+    "TrainingError",
+]
 
 
 class IcebreakerError(Exception):
@@ -31,6 +40,10 @@ class ConfigError(IcebreakerError):
 
 class DataError(IcebreakerError):
     """Training data is missing or malformed."""
+
+
+class ServerError(IcebreakerError):
+    """A Realtime server cannot be reached, refuses, or went away in the middle."""
 
 
 class TrainingError(IcebreakerError):

@@ -1,0 +1,105 @@
+"""What a listener hears of replies that arrive in pieces: a loudspeaker without a device. Reads no clock."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Heard", "Playback"]
+
+Waveform = NDArray[np.float32]
+AUDIBLE = 10 ** (-40 / 20)  # of full scale: softer counts as silence
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Sound that was, is or will be heard: ``waveform`` [S] of reply ``response_id``, from sample ``start`` on."""
+
+    start: int
+    waveform: Waveform
+    response_id: str
+
+    @property
+    def end(self) -> int:
+        """The sample after the last one."""
+        return self.start + len(self.waveform)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard of one reply: milliseconds, and when its sound began and ended (seconds)."""
+
+    response_id: str
+    heard_ms: float
+    start_s: float
+    end_s: float
+
+
+class Playback:
+    """Pieces play one after the other, each at its arrival or when the one before has ended.
+
+    Times are seconds since the playback's own start and are given by the caller, never going back. Sound is sampled
+    at ``sample_rate`` Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._pieces: list[Piece] = []
+        self.underruns: list[tuple[float, float]] = []  # when a reply ran dry, and for how many seconds
+
+    def push(self, now_s: float, waveform: Waveform, response_id: str) -> None:
+        """``waveform`` [S] arrived. A gap within one reply is an underrun."""
+        now = round(now_s * self.sample_rate)
+        start = max(now, self._end)
+        if self._pieces and self._pieces[-1].response_id == response_id and now > self._end:
+            self.underruns.append((self._end / self.sample_rate, (now - self._end) / self.sample_rate))
+        self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
+
+    def stop(self, now_s: float) -> Heard | None:
+        """Fall silent at once; what was heard of the reply that was playing, or None if none was."""
+        now = round(now_s * self.sample_rate)
+        playing = next((piece for piece in self._pieces if piece.end > now), None)
+        self._pieces = [
+            replace(piece, waveform=piece.waveform[: max(0, now - piece.start)])
+            for piece in self._pieces
+            if piece.start < now
+        ]
+        return None if playing is None else self.heard(playing.response_id)
+
+    def heard(self, response_id: str) -> Heard:
+        """Of one reply, all that is to be heard as things stand; zeros if nothing."""
+        pieces = [piece for piece in self._pieces if piece.response_id == response_id and len(piece.waveform)]
+        if not pieces:
+            return Heard(response_id, 0.0, 0.0, 0.0)
+        samples = sum(len(piece.waveform) for piece in pieces)
+        start, end = pieces[0].start / self.sample_rate, pieces[-1].end / self.sample_rate
+        return Heard(response_id, 1000 * samples / self.sample_rate, start, end)
+
+    def pending_s(self, now_s: float) -> float:
+        """Seconds that are still to be heard."""
+        return max(0.0, self._end / self.sample_rate - now_s)
+
+    def audible_from(self, response_id: str) -> float | None:
+        """When the reply's first sound above -40 dB of full scale is heard; None if it has none."""
+        for piece in self._pieces:
+            if piece.response_id == response_id:
+                loud = np.flatnonzero(np.abs(piece.waveform) > AUDIBLE)
+                if len(loud):
+                    return (piece.start + int(loud[0])) / self.sample_rate
+        return None
+
+    def between(self, start_s: float, end_s: float) -> Waveform:
+        """What is heard from ``start_s`` to ``end_s``, [S]; silence where nothing plays, and before the start."""
+        start, end = round(start_s * self.sample_rate), round(end_s * self.sample_rate)
+        sound = np.zeros(max(0, end - start), dtype=np.float32)
+        for piece in reversed(self._pieces):
+            if piece.end <= start:
+                break
+            first, last = max(start, piece.start), min(end, piece.end)
+            if first < last:
+                sound[first - start : last - start] = piece.waveform[first - piece.start : last - piece.start]
+        return sound
+
+    @property
+    def _end(self) -> int:
+        return self._pieces[-1].end if self._pieces else 0

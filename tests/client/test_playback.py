@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from icebreaker.client.playback import Playback
+
+RATE = 1000
+
+
+def sound(milliseconds: int, level: float = 0.5) -> np.ndarray:
+    return np.full(milliseconds, level, dtype=np.float32)
+
+
+def test_pieces_queue_and_a_gap_is_an_underrun() -> None:
+    playback = Playback(RATE)
+    playback.push(1.0, sound(100), "a")
+    playback.push(1.05, sound(100, 0.25), "a")  # early: waits
+    playback.push(1.3, sound(50), "a")  # 100 ms late
+    assert playback.underruns == [(pytest.approx(1.2), pytest.approx(0.1))]
+    heard = playback.heard("a")
+    assert (heard.heard_ms, heard.start_s, heard.end_s) == (250.0, 1.0, 1.35)
+    np.testing.assert_array_equal(playback.between(1.09, 1.11), [0.5] * 10 + [0.25] * 10)
+    np.testing.assert_array_equal(playback.between(1.19, 1.21), [0.25] * 10 + [0.0] * 10)
+    np.testing.assert_array_equal(playback.between(-0.01, 0.01), np.zeros(20))
+    assert playback.pending_s(1.25) == pytest.approx(0.1)
+
+
+def test_silence_between_two_replies_is_no_underrun() -> None:
+    playback = Playback(RATE)
+    playback.push(0.0, sound(100), "a")
+    playback.push(5.0, sound(100), "b")
+    assert playback.underruns == []
+
+
+def test_stop_takes_back_what_was_not_heard() -> None:
+    playback = Playback(RATE)
+    playback.push(0.0, sound(300), "a")
+    playback.push(0.1, sound(300), "a")
+    playback.push(0.1, sound(300), "b")
+    heard = playback.stop(0.45)
+    assert heard is not None
+    assert (heard.response_id, heard.heard_ms) == ("a", 450.0)
+    assert playback.heard("b").heard_ms == 0
+    assert playback.pending_s(0.45) == 0
+    assert not playback.between(0.45, 2.0).any()
+    assert playback.stop(0.5) is None
+    playback.push(0.5, sound(100), "c")
+    assert playback.heard("c").start_s == 0.5
+
+
+def test_audible_from_skips_soft_sound() -> None:
+    playback = Playback(RATE)
+    playback.push(1.0, np.concatenate([sound(80, 0.001), sound(20)]), "a")
+    assert playback.audible_from("a") == pytest.approx(1.08)
+    assert playback.audible_from("b") is None
