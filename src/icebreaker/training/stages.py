@@ -16,6 +16,7 @@ from icebreaker.training import (
     codec_lm_prefix,
     encoder_ctc,
     spoken_qa,
+    unit_extraction,
 )
 from icebreaker.training.loop import StepReport
 
@@ -30,6 +31,7 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "codec": (codec.CodecTrainingConfig, codec.run),
     "codec_lm": (codec_lm.CodecLMTrainingConfig, codec_lm.run),
     "codec_lm_prefix": (codec_lm_prefix.CodecLMPrefixConfig, codec_lm_prefix.run),
+    "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
 }
 
 
