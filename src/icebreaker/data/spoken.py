@@ -21,6 +21,7 @@ import soxr
 
 from icebreaker.data.corpus import read_conversations
 from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.data.natives import cut_natives
 from icebreaker.data.recording import Progress, Script, record, save_flac, seconds_of
 from icebreaker.data.relations import split_of
 from icebreaker.data.synthesis import ASSISTANT, BREADTH_VOICES, HELD_OUT_VOICES, TRAIN_VOICES
@@ -154,6 +155,8 @@ def build_answers(
 def build_human(source: Path, out: Path, *, progress: Progress = lambda done, total: None) -> int:
     """Copy speechocean762 (``source/speechocean762-train``) to 16 kHz FLAC with a manifest; no answers.
 
+    Native speakers join them where ``source/librispeech-speakers`` is there (see ``natives.py``).
+
     Returns:
         The number of recordings.
 
@@ -183,6 +186,9 @@ def build_human(source: Path, out: Path, *, progress: Progress = lambda done, to
             )
         )
         progress(done + 1, len(rows))
+    natives = source / "librispeech-speakers"
+    if natives.is_dir():
+        items += cut_natives(natives, out / "audio")
     write_manifest(out / "manifest.jsonl", items)
     return len(items)
 
