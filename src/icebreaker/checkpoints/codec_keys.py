@@ -11,9 +11,17 @@ import torch
 from torch import Tensor
 
 from icebreaker.errors import CheckpointError
-from icebreaker.models.codec import CodecConfig
+from icebreaker.models.codec import CodecConfig, GeneratorConfig
 
-__all__ = ["codec_config", "codec_from_official", "codec_keys", "codec_to_official"]
+__all__ = [
+    "codec_config",
+    "codec_from_official",
+    "codec_keys",
+    "codec_to_official",
+    "folded",
+    "generator_keys",
+    "split",
+]
 
 PARTS = ("generator", "encoder", "quantizer")  # the three state dicts of the official file
 LENGTH, DIRECTION = ".weight_g", ".weight_v"
@@ -24,7 +32,7 @@ RESIDUAL_BOOKS = ("", "2", "3", "4")  # name endings of the residual layers' cod
 def codec_keys(config: CodecConfig) -> dict[str, dict[str, str | None]]:
     """Per official state dict: official key, or its stem where weight norm splits it, to our key; None: unused."""
     return {
-        "generator": {theirs: f"generator.{ours}" for theirs, ours in _generator(config)},
+        "generator": {theirs: f"generator.{ours}" for theirs, ours in generator_keys(config)},
         "encoder": {
             **{theirs: f"encoder.{ours}" for theirs, ours in _encoder(config)},
             **dict.fromkeys(UNUSED),
@@ -43,7 +51,7 @@ def codec_from_official(content: Mapping[str, Any], config: CodecConfig, where: 
         raise CheckpointError(f"{where}: expected the state dicts {', '.join(PARTS)}; {missing[0]} is missing")
     ours: dict[str, Tensor] = {}
     for part, table in codec_keys(config).items():
-        weights = dict(_folded(content[part], f"{where}: {part}"))
+        weights = dict(folded(content[part], f"{where}: {part}"))
         unused = {key for key, name in table.items() if name is None}
         lacking, unexpected = sorted(table.keys() - weights.keys() - unused), sorted(weights.keys() - table.keys())
         if lacking or unexpected:
@@ -72,9 +80,7 @@ def codec_to_official(weights: Mapping[str, Tensor], config: CodecConfig) -> dic
             if ours is None:
                 content[part][theirs] = _unused(theirs, config)
             elif _weight_normed(part, theirs):
-                stem = theirs.removesuffix(".weight")
-                content[part][stem + LENGTH] = _norm(weights[ours])
-                content[part][stem + DIRECTION] = weights[ours].clone()
+                content[part] |= split(theirs, weights[ours])
             else:
                 content[part][theirs] = weights[ours].clone()
     return content
@@ -118,7 +124,7 @@ def _conv(theirs: str, ours: str, *, bias: bool = True) -> Iterator[tuple[str, s
         yield f"{theirs}.bias", f"{ours}.bias"
 
 
-def _blocks(config: CodecConfig, dilations: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
+def _blocks(config: GeneratorConfig, dilations: Sequence[Sequence[int]]) -> Iterator[tuple[str, str]]:
     kinds = ("convs1", "convs2") if config.resblock == "1" else ("convs",)
     for index in range(len(config.upsample_rates) * len(dilations)):
         for kind in kinds:
@@ -126,7 +132,8 @@ def _blocks(config: CodecConfig, dilations: Sequence[Sequence[int]]) -> Iterator
                 yield from _conv(f"resblocks.{index}.{kind}.{i}", f"blocks.{index}.{kind}.{i}")
 
 
-def _generator(config: CodecConfig) -> Iterator[tuple[str, str]]:
+def generator_keys(config: GeneratorConfig) -> Iterator[tuple[str, str]]:
+    """Official HiFi-GAN key (weight norm folded) and our key, for each weight of a generator."""
     yield from _conv("conv_pre", "conv_pre")
     yield from _conv("conv_post", "conv_post")
     for stage in range(len(config.upsample_rates)):
@@ -165,7 +172,13 @@ def _weight_normed(part: str, key: str) -> bool:
     return key.startswith(("ups.", "resblocks.", "conv_pre.")) or (part, key) == ("generator", "conv_post.weight")
 
 
-def _folded(weights: Mapping[str, Any], where: str) -> Iterator[tuple[str, Tensor]]:
+def split(key: str, weight: Tensor) -> dict[str, Tensor]:
+    """Length and direction of a ``weight`` under the names that weight norm gives ``key``."""
+    stem = key.removesuffix(".weight")
+    return {stem + LENGTH: _norm(weight), stem + DIRECTION: weight.clone()}
+
+
+def folded(weights: Mapping[str, Any], where: str) -> Iterator[tuple[str, Tensor]]:
     """Pairs of length and direction become one weight; all else stays."""
     for key, value in weights.items():
         if key.endswith(DIRECTION):

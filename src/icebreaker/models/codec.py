@@ -16,11 +16,44 @@ from torch.nn import functional as F
 from icebreaker.models.codec_encoder import MelEncoder, VoiceEncoder, WaveformEncoder
 from icebreaker.models.codec_layers import SLOPE, ResidualBlock1, ResidualBlock2, same_conv, upsampling_conv
 
-__all__ = ["Codec", "CodecConfig", "Generator", "Quantizer"]
+__all__ = ["Codec", "CodecConfig", "Generator", "GeneratorConfig", "Quantizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecConfig:
+class GeneratorConfig:
+    """Sizes of a ``Generator``, and of the sound it makes."""
+
+    sample_rate: int
+    resblock: Literal["1", "2"]
+    upsample_rates: tuple[int, ...]
+    upsample_kernel_sizes: tuple[int, ...]
+    upsample_initial_channel: int
+    resblock_kernel_sizes: tuple[int, ...]
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...]
+    frame_dilations: tuple[int, ...]
+    latent_dim: int
+
+    def __post_init__(self) -> None:
+        if len(self.upsample_rates) != len(self.upsample_kernel_sizes):
+            raise ValueError("upsample_rates and upsample_kernel_sizes differ in length")
+        if any((k - u) % 2 or k < u for u, k in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)):
+            raise ValueError("each upsample kernel size minus its rate must be even and not negative")
+        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
+            raise ValueError("resblock_kernel_sizes and resblock_dilation_sizes differ in length")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per code."""
+        return math.prod(self.upsample_rates)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Width after each upsampling stage."""
+        return tuple(self.upsample_initial_channel >> (stage + 1) for stage in range(len(self.upsample_rates)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig(GeneratorConfig):
     """Sizes of a codec; the defaults are those of the official release."""
 
     sample_rate: int = 24_000
@@ -44,12 +77,7 @@ class CodecConfig:
     voice: tuple[int, ...] = (473, 975, 419, 219, 565, 121, 550, 616)  # spoken with when the caller names none
 
     def __post_init__(self) -> None:
-        if len(self.upsample_rates) != len(self.upsample_kernel_sizes):
-            raise ValueError("upsample_rates and upsample_kernel_sizes differ in length")
-        if any((k - u) % 2 or k < u for u, k in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True)):
-            raise ValueError("each upsample kernel size minus its rate must be even and not negative")
-        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
-            raise ValueError("resblock_kernel_sizes and resblock_dilation_sizes differ in length")
+        super().__post_init__()
         if self.latent_dim % self.code_groups or (self.voice_codes and self.voice_dim % self.voice_codes):
             raise ValueError("latent_dim must divide by code_groups, and voice_dim by voice_codes")
         if len(self.voice) != self.voice_codes:
@@ -60,19 +88,9 @@ class CodecConfig:
             raise ValueError("the mel encoder knows no voices: set voice_codes to 0 and voice to []")
 
     @property
-    def hop_length(self) -> int:
-        """Samples per code."""
-        return math.prod(self.upsample_rates)
-
-    @property
     def codebooks(self) -> int:
         """K, codes per frame."""
         return self.code_groups * self.residual_layers
-
-    @property
-    def stage_channels(self) -> tuple[int, ...]:
-        """Width after each upsampling stage."""
-        return tuple(self.upsample_initial_channel >> (stage + 1) for stage in range(len(self.upsample_rates)))
 
 
 class Quantizer(nn.Module):
@@ -127,13 +145,18 @@ def nearest(vectors: Tensor, book: Tensor) -> Tensor:
 
 
 class Generator(nn.Module):
-    """Latents [B, D, T] to waveform [B, S]: upsampling stages, each with parallel residual blocks averaged."""
+    """Latents [B, D, T] to waveform [B, S]: upsampling stages, each with parallel residual blocks averaged.
 
-    def __init__(self, config: CodecConfig) -> None:
+    ``voice_dim`` is the width of the stage that a voice is added to; ``last_slope`` that of the leaky ReLU before the
+    last convolution.
+    """
+
+    def __init__(self, config: GeneratorConfig, voice_dim: int | None = None, last_slope: float = SLOPE) -> None:
         super().__init__()
         channels = config.upsample_initial_channel
         block = ResidualBlock1 if config.resblock == "1" else ResidualBlock2
-        self.voice_dim = config.voice_dim if config.voice_codes else None
+        self.last_slope = last_slope
+        self.voice_dim = voice_dim
         self.conv_pre = same_conv(config.latent_dim, channels, 7)
         self.frame_block = ResidualBlock1(channels, 3, config.frame_dilations) if config.frame_dilations else None
         self.ups, self.blocks = nn.ModuleList(), nn.ModuleList()
@@ -174,7 +197,7 @@ class Generator(nn.Module):
             x = torch.stack([block(x) for block in blocks]).sum(dim=0) / len(blocks)
             if voice is not None and x.shape[1] == self.voice_dim:
                 x = x + voice[:, :, None]
-        return torch.tanh(self.conv_post(F.leaky_relu(x, SLOPE))).squeeze(1)
+        return torch.tanh(self.conv_post(F.leaky_relu(x, self.last_slope))).squeeze(1)
 
 
 class Codec(nn.Module):
@@ -184,7 +207,7 @@ class Codec(nn.Module):
         super().__init__()
         self.config = config
         self.quantizer = Quantizer(config)
-        self.generator = Generator(config)
+        self.generator = Generator(config, config.voice_dim if config.voice_codes else None)
         self.encoder = build_encoder(config)
 
     def embed(self, codes: Tensor, voice: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -7,18 +7,18 @@ the last code it is zero, as offline padding makes it. All that the delay held b
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icebreaker.models.codec import Codec
+from icebreaker.models.codec import Generator, GeneratorConfig
 from icebreaker.models.codec_layers import SLOPE, ResidualBlock1, ResidualBlock2
 from icebreaker.models.codec_overlap import OfficialWaveOut, OfficialWaveState
 from icebreaker.streaming import select
 
-__all__ = ["CodecStream", "CodecStreamState", "OfficialWaveOut", "OfficialWaveState"]
+__all__ = ["CodecStream", "CodecStreamState", "CodesToWaveform", "OfficialWaveOut", "OfficialWaveState"]
 
 
 class CodecStreamState(NamedTuple):
@@ -28,16 +28,29 @@ class CodecStreamState(NamedTuple):
     contexts: tuple[Tensor, ...]  # each [B, C, N], the newest inputs of one layer, in order of use
 
 
+class CodesToWaveform(Protocol):
+    """What can be streamed: the codec's decoder or the unit vocoder's, codes at a steady rate in, sound out."""
+
+    generator: Generator
+
+    @property
+    def config(self) -> GeneratorConfig:
+        """Sizes of the generator."""
+
+    def embed(self, codes: Tensor, voice: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Latents [B, D, T], and the voice vector [B, D_voice] where there are voices."""
+
+
 class CodecStream:
     """Streams a codec whose weights may be trained or moved meanwhile; holds no state of a stream."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: CodesToWaveform) -> None:
         self.codec = codec
         weight = codec.generator.conv_post.weight
         trial = _Pass(None, weight.new_zeros(1, dtype=torch.long), weight.new_ones(1, dtype=torch.long), None)
         with torch.no_grad():
             latents = weight.new_zeros(1, codec.config.latent_dim, 1)
-            voice = weight.new_zeros(1, codec.config.voice_dim) if codec.config.voice_codes else None
+            voice = None if codec.generator.voice_dim is None else weight.new_zeros(1, codec.generator.voice_dim)
             _, self.delay_samples = self._run(trial, latents, voice)
         self.context_shapes = [tuple(context.shape[1:]) for context in trial.kept]
 
@@ -106,7 +119,7 @@ class CodecStream:
             x, delay = now.parallel(now.mask(x, rate, delay), generator.stage_blocks(stage), rate, delay)
             if voice is not None and x.shape[1] == generator.voice_dim:
                 x = now.mask(x + voice[:, :, None], rate, delay)
-        x, delay = now.conv(F.leaky_relu(x, SLOPE), generator.conv_post, rate, delay)
+        x, delay = now.conv(F.leaky_relu(x, generator.last_slope), generator.conv_post, rate, delay)
         return torch.tanh(x).squeeze(1), delay
 
 

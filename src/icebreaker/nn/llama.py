@@ -5,13 +5,15 @@ decoder of arXiv:2411.00774 uses them. The three attention projections are one m
 of one token is bound by memory, and fewer, larger reads come closer to the bandwidth.
 """
 
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LlamaLayer", "RMSNorm", "Rope", "attend", "rope"]
+__all__ = ["LlamaLayer", "RMSNorm", "Rope", "RopeScaling", "attend", "rope"]
 
 THETA = 10_000.0  # rotary base
 EPS = 1e-6  # of RMSNorm
@@ -24,7 +26,41 @@ class Rope(NamedTuple):
     sin: Tensor
 
 
-def rope(positions: Tensor, head_dim: int, *, rounded: bool = False) -> Rope:
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """Llama 3.1's way to longer contexts: slow rotations get slower, fast ones stay, those between are blended.
+
+    Attributes:
+        factor: slow rotations turn this many times slower.
+        low: rotations with at most this many turns within ``original`` positions are slow.
+        high: rotations with at least this many turns are fast.
+        original: positions that the model was first trained on.
+    """
+
+    factor: float = 8.0
+    low: float = 1.0
+    high: float = 4.0
+    original: int = 8192
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or min(self.factor, self.original) <= 0:
+            raise ValueError(f"expected low < high, and a positive factor and original, got {self}")
+
+    def scale(self, frequencies: Tensor) -> Tensor:
+        """Frequencies in radians a position, scaled."""
+        turns = self.original * frequencies / (2 * math.pi)
+        fast = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
+        return (1 - fast) * frequencies / self.factor + fast * frequencies
+
+
+def rope(
+    positions: Tensor,
+    head_dim: int,
+    *,
+    rounded: bool = False,
+    theta: float = THETA,
+    scaling: RopeScaling | None = None,
+) -> Rope:
     """Rotations for ``positions`` [B or 1, L].
 
     Args:
@@ -32,9 +68,13 @@ def rope(positions: Tensor, head_dim: int, *, rounded: bool = False) -> Rope:
         head_dim: width of one head, even.
         rounded: round the frequencies to bfloat16, as the official implementation does when it casts its whole
             decoder to bfloat16 on a GPU.
+        theta: rotary base.
+        scaling: of the frequencies; None: none.
     """
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    frequencies = 1.0 / THETA**exponents
+    frequencies = 1.0 / theta**exponents
+    if scaling is not None:
+        frequencies = scaling.scale(frequencies)
     if rounded:
         frequencies = frequencies.to(torch.bfloat16).float()
     angles = positions[:, None, :, None].float() * frequencies  # [B, 1, L, head_dim / 2]
@@ -50,13 +90,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 class RMSNorm(nn.Module):
     """Divide by the root mean square over the width, then scale."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, eps: float = EPS) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
-        return F.rms_norm(x, self.weight.shape, self.weight, EPS)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class LlamaLayer(nn.Module):
@@ -68,16 +109,16 @@ class LlamaLayer(nn.Module):
     ``dropout`` falls on what each half adds to the residual (the official implementation drops attention weights).
     """
 
-    def __init__(self, width: int, heads: int, linear_units: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, linear_units: int, dropout: float = 0.0, eps: float = EPS) -> None:
         super().__init__()
         if width % heads or (width // heads) % 2:
             raise ValueError(f"width {width} must give {heads} heads an even width each")
         self.heads = heads
         self.dropout = dropout
-        self.attention_norm = RMSNorm(width)
+        self.attention_norm = RMSNorm(width, eps)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.mlp_norm = RMSNorm(width)
+        self.mlp_norm = RMSNorm(width, eps)
         self.gate_up = nn.Linear(width, 2 * linear_units, bias=False)
         self.down = nn.Linear(linear_units, width, bias=False)
         for wide in (self.qkv, self.gate_up):
