@@ -45,6 +45,7 @@ class DataKind(StrEnum):
     answers = "answers"
     human = "human"
     features = "features"
+    instruct_s2s = "instruct-s2s"
 
 
 Model = Annotated[str, typer.Option("--model", help="'mini', a bundle folder, or the official checkpoints folder.")]
@@ -144,11 +145,16 @@ def data(
     kind: Annotated[DataKind, typer.Argument(help="What to build.")],
     source: Annotated[Path, typer.Option(help="Folder of the source texts and recordings.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="Where it goes; what is there is kept and completed.")] = Path("runs/data"),
-    config: Annotated[Path, typer.Option(help="TOML file.")] = Path("configs/mini/data.toml"),
+    config: Annotated[Path | None, typer.Option(help="TOML file; default: the mini model's.")] = None,
 ) -> None:
-    """Build training data: texts, spoken questions, spoken answers, human recordings."""
+    """Build training data: texts, spoken questions and answers, human recordings; the InstructS2S recipe."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    if kind is DataKind.instruct_s2s:
+        from icebreaker.training.instruct_s2s import run
+
+        typer.echo(run(config or Path("configs/mini-llama-omni/instruct-s2s.toml"), source, out))
+        return
     from icebreaker.config import load_toml
     from icebreaker.data.build import DataConfig, build
 
@@ -159,7 +165,9 @@ def data(
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        build(kind.value, load_toml(config, DataConfig), source=source, out=out, progress=advance)
+        settings = load_toml(config or Path("configs/mini/data.toml"), DataConfig)
+        part: Any = kind.value
+        build(part, settings, source=source, out=out, progress=advance)
 
 
 @app.command()
