@@ -1,29 +1,45 @@
 """What can go wrong outside our code. Knows nothing of who catches it.
 
     IcebreakerError
+    ├── AdmissionError    an engine that has no room for another conversation
     ├── AudioError        a recording that cannot be read or used
     ├── CheckpointError   weights or configurations that are missing, damaged or of another model
     ├── ConfigError       a configuration file, override or option that does not fit
     ├── DataError         training data that is missing or malformed
     ├── ServerError       a Realtime server that cannot be reached, refuses, or went away
+    ├── SessionNotFound   a conversation to be resumed that is not, or no longer, there
     └── TrainingError     a run that cannot go on (disk full, loss not finite, ...)
 
 Every message says what was expected, what came and what to do. A bad argument is a plain ``ValueError``.
 """
 
 __all__ = [
+    "AdmissionError",
     "AudioError",
     "CheckpointError",
     "ConfigError",
     "DataError",
     "IcebreakerError",
     "ServerError",
+    "SessionNotFound",
     "TrainingError",
 ]
 
 
 class IcebreakerError(Exception):
     """Base of all errors that a user can cause and mend."""
+
+
+class AdmissionError(IcebreakerError):
+    """An engine has no room for another conversation.
+
+    Attributes:
+        retry_after_s: when it may be worth another try.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class AudioError(IcebreakerError):
@@ -44,6 +60,10 @@ class DataError(IcebreakerError):
 
 class ServerError(IcebreakerError):
     """A Realtime server cannot be reached, refuses, or went away in the middle."""
+
+
+class SessionNotFound(IcebreakerError):
+    """A conversation that was to be resumed is not, or no longer, there."""
 
 
 class TrainingError(IcebreakerError):
