@@ -1,18 +1,19 @@
 """``icebreaker eval``: parses, calls, prints; every heavy import waits inside its command."""
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["eval_app"]
+from icebreaker.cli_target import Target, finish, measured, progress_bar, running
+
+__all__ = ["Turns", "eval_app", "serve_options"]
 
 eval_app = typer.Typer(
-    help="Measure a model: JSON, a Markdown table and a plot in --out. Run again to go on where it stopped.",
+    help="Measure a model or a server: JSON, Markdown and a plot in --out. Run again to go on where it stopped.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,24 +28,31 @@ class QuestionSet(StrEnum):
     trivia = "trivia"
 
 
-Model = Annotated[str, typer.Option("--model", help="'mini', a bundle folder, or the official checkpoints folder.")]
-LLMFolder = Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of reports and per-item results.")]
+class Turns(StrEnum):
+    """Who ends the user's turn."""
+
+    model = "model"
+    silence = "silence"
+
+
 Split = Annotated[str, typer.Option(help="Split of the manifest; 'all' for the whole.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many items, evenly spread.")]
-Seed = Annotated[int, typer.Option(help="Seed of all sampling and noise.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")]
-DtypeName = Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Voices = Annotated[list[str] | None, typer.Option("--voice", help="Only these voices of the manifest.")]
+Open = Annotated[str, typer.Option("--recogniser", help="pocketsphinx or a Whisper folder.")]
+Mos = Annotated[str, typer.Option(help="dnsmos, a TorchScript file of UTMOS, or none.")]
+Questions = Annotated[Path, typer.Argument(help="Manifest of spoken questions.")]
 
 
 @eval_app.command()
+@measured
 def sqa(
+    target: Target,
     questions: Annotated[Path, typer.Argument(help="The question set: a manifest, TSV or JSON.")],
-    out: Out,
     kind: Annotated[QuestionSet, typer.Option("--set", help="Its format.")] = QuestionSet.manifest,
     audio: Annotated[Path | None, typer.Option(help="Folder of recordings of the questions.")] = None,
-    voice: Annotated[list[str] | None, typer.Option(help="Synthesiser's voices for questions in writing.")] = None,
+    voice: Annotated[
+        list[str] | None, typer.Option(help="Voices: synthesisers for questions in writing; a manifest's that count.")
+    ] = None,
     written: Annotated[Path | None, typer.Option(help="Folder of text conversations: questions as written.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Noise levels in dB beside quiet.")] = None,
     recogniser: Annotated[
@@ -52,12 +60,6 @@ def sqa(
     ] = None,
     split: Split = "test",
     limit: Limit = None,
-    model: Model = "mini",
-    llm: LLMFolder = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: DtypeName = "float32",
-    threads: Threads = None,
 ) -> None:
     """Spoken question answering: T→T, A→T and A→S on the same questions, with one scorer."""
     from icebreaker.evaluation import question_sets
@@ -70,94 +72,212 @@ def sqa(
         recogniser="" if name == "none" else name,
     )  # fmt: skip
     asked = question_sets.read_questions(kind.value, questions, audio=audio, split=_split(split), written=written)
-    with _run("sqa", model, llm, out, seed, device, dtype, threads) as run:
-        _finish(evaluate_sqa(run, question_sets.spread(asked, limit), config), out)
+    if kind is QuestionSet.manifest:
+        asked = _of_voices(asked, voice, questions)
+    with running(target, "sqa") as run:
+        finish(evaluate_sqa(run, question_sets.spread(asked, limit), config), target.out)
 
 
 @eval_app.command()
+@measured
 def asr(
+    target: Target,
     manifest: Annotated[Path, typer.Argument(help="Manifest of recordings with texts.")],
-    out: Out,
     chunk: Annotated[list[int] | None, typer.Option(help="Encoder frames in a chunk; 0: full context.")] = None,
-    snr: Annotated[float | None, typer.Option(help="Noise level in dB; default: as recorded.")] = None,
+    snr: Annotated[
+        list[float] | None, typer.Option(help="Noise levels in dB beside the recordings as they are.")
+    ] = None,
+    voice: Voices = None,
     by_voice: Annotated[bool, typer.Option(help="A row for every voice.")] = True,
     split: Split = "test",
     limit: Limit = None,
-    model: Model = "mini",
-    llm: LLMFolder = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: DtypeName = "float32",
-    threads: Threads = None,
 ) -> None:
-    """Recognition by the alignment stage: WER and CER by chunk size and by voice."""
-    from icebreaker.data.manifest import read_manifest
+    """Recognition by the alignment stage, or a server's input transcripts: WER and CER by chunk size and by voice."""
     from icebreaker.evaluation.asr import evaluate_asr
-    from icebreaker.evaluation.question_sets import spread
 
-    items = _some(spread(read_manifest(manifest, _split(split)), limit), manifest, split)
-    with _run("asr", model, llm, out, seed, device, dtype, threads) as run:
-        report = evaluate_asr(run, items, chunk or [4, 0], snr_db=snr, by_voice=by_voice)
-        _finish(report, out)
+    items = _items(manifest, split, limit, voice)
+    with running(target, "asr") as run:
+        report = evaluate_asr(run, items, chunk or [4, 0], snr_db=tuple(snr or ()), by_voice=by_voice)
+        finish(report, target.out)
 
 
 @eval_app.command()
+@measured
 def speech(
+    target: Target,
     manifest: Annotated[Path, typer.Argument(help="Manifest of recordings in the assistant's voice, with texts.")],
-    out: Out,
     top_k: Annotated[list[int] | None, typer.Option(help="How codes are drawn; default: 1 to 5.")] = None,
-    recogniser: Annotated[str, typer.Option(help="pocketsphinx or a Whisper folder.")] = "pocketsphinx",
-    mos: Annotated[str, typer.Option(help="dnsmos, a TorchScript file of UTMOS, or none.")] = "dnsmos",
+    recogniser: Open = "pocketsphinx",
+    mos: Mos = "dnsmos",
     pesq: Annotated[bool, typer.Option(help="PESQ of the codec (needs the package pesq).")] = True,
     split: Split = "test",
     limit: Limit = None,
-    model: Model = "mini",
-    llm: LLMFolder = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: DtypeName = "float32",
-    threads: Threads = None,
 ) -> None:
     """Speech out: error rates by an independent recogniser beside its own error, naturalness, and the codec's loss."""
-    from icebreaker.data.manifest import read_manifest
-    from icebreaker.evaluation.question_sets import spread
     from icebreaker.evaluation.speech import SpeechEvalConfig, evaluate_speech
 
-    items = _some(spread(read_manifest(manifest, _split(split)), limit), manifest, split)
+    items = _items(manifest, split, limit)
     config = SpeechEvalConfig(
         top_k=tuple(top_k or (1, 2, 3, 4, 5)), recogniser=recogniser, mos="" if mos == "none" else mos, pesq=pesq
     )
-    with _run("speech", model, llm, out, seed, device, dtype, threads) as run:
-        _finish(evaluate_speech(run, items, config), out)
+    with running(target, "speech") as run:
+        finish(evaluate_speech(run, items, config), target.out)
 
 
 @eval_app.command()
+@measured
 def latency(
-    manifest: Annotated[Path, typer.Argument(help="Manifest of spoken questions.")],
-    out: Out,
-    turn_head: Annotated[bool, typer.Option("--turn-head", help="The state head ends the turn.")] = False,
+    target: Target,
+    manifest: Questions,
+    turn_head: Annotated[
+        bool, typer.Option("--turn-head", help="The system ends the turn, not the recording.")
+    ] = False,
     split: Split = "test",
     limit: Limit = 50,
-    model: Model = "mini",
-    llm: LLMFolder = None,
-    seed: Seed = 0,
-    device: Device = "cpu",
-    dtype: DtypeName = "float32",
-    threads: Threads = None,
 ) -> None:
     """How long a user waits, by part: average, p50 and p90."""
-    from icebreaker.data.manifest import read_manifest
     from icebreaker.evaluation.latency import evaluate_latency
+
+    items = _items(manifest, split, limit, answered=True)
+    with running(target, "latency", paced=True) as run:
+        finish(evaluate_latency(run, items, use_turn_head=turn_head), target.out)
+
+
+@eval_app.command()
+@measured
+def instruct(
+    target: Target,
+    instructions: Annotated[Path, typer.Argument(help="A manifest, or a JSON list as LLaMA-Omni has them.")],
+    audio: Annotated[Path | None, typer.Option(help="Folder that the paths of a JSON list start from.")] = None,
+    judge: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint, such as http://host/v1.")] = None,
+    judge_model: Annotated[str, typer.Option(help="The judging model's name.")] = "gpt-4o",
+    judge_key: Annotated[str | None, typer.Option(envvar="JUDGE_API_KEY", help="The judge's key.")] = None,
+    omega: Annotated[
+        list[float] | None, typer.Option(help="Unit chunk sizes (unit decoders only); inf: offline.")
+    ] = None,
+    recogniser: Open = "pocketsphinx",
+    mos: Mos = "dnsmos",
+    split: Split = "test",
+    limit: Limit = None,
+) -> None:
+    """Instruction following by ear: S2TIF and S2SIF by a judge, ASR-WER, naturalness, latency, decoding time."""
+    from icebreaker.evaluation.instruct import InstructConfig, evaluate_instruct
+    from icebreaker.evaluation.instructions import read_instructions
+    from icebreaker.evaluation.judge import OpenAIJudge
     from icebreaker.evaluation.question_sets import spread
 
-    questions = [item for item in read_manifest(manifest, _split(split)) if item.answer]
-    with _run("latency", model, llm, out, seed, device, dtype, threads) as run:
-        items = _some(spread(questions, limit), manifest, split)
-        _finish(evaluate_latency(run, items, use_turn_head=turn_head), out)
+    config = InstructConfig(recogniser=recogniser, mos="" if mos == "none" else mos, omegas=tuple(omega or ()))
+    asked = spread(read_instructions(instructions, audio=audio, split=_split(split)), limit)
+    judging = OpenAIJudge(judge, judge_model, judge_key) if judge else None
+    with running(target, "instruct") as run:
+        finish(evaluate_instruct(run, asked, config, judging), target.out)
+
+
+@eval_app.command()
+@measured
+def duplex(
+    target: Target,
+    scenes: Annotated[Path, typer.Argument(help="scenes.jsonl, as `icebreaker eval scenes` writes it.")],
+    kind: Annotated[list[str] | None, typer.Option(help="Only scenes of these kinds.")] = None,
+    turns: Annotated[Turns, typer.Option(help="Who ends the user's turn.")] = Turns.model,
+    parallel: Annotated[int, typer.Option(min=1, help="Scenes played at once.")] = 1,
+    recogniser: Open = "pocketsphinx",
+    limit: Limit = None,
+) -> None:
+    """Both speak: turns, pauses, interruptions, backchannels, noise and echo, played in real time."""
+    from icebreaker.errors import DataError
+    from icebreaker.evaluation.duplex.evaluate import DuplexEvalConfig, evaluate_duplex
+    from icebreaker.evaluation.duplex.scenes import KINDS, read_scenes
+    from icebreaker.evaluation.question_sets import spread
+
+    if unknown := sorted(set(kind or ()) - set(KINDS)):
+        raise DataError(f"no kind of scene {unknown[0]!r}; there are {', '.join(KINDS)}")
+    found = _some([each for each in read_scenes(scenes) if not kind or each.kind in kind], scenes, "all")
+    config = DuplexEvalConfig(turns=turns.value, recogniser=recogniser, parallel=parallel)
+    with running(target, "duplex", paced=True) as run, _talking(target, run) as talker:
+        finish(evaluate_duplex(run, talker, spread(found, limit), config), target.out)
+
+
+@eval_app.command()
+def scenes(
+    questions: Annotated[Path, typer.Argument(help="Manifest of spoken questions, or Full-Duplex-Bench's folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of scenes.jsonl and its recordings.")],
+    bench: Annotated[bool, typer.Option("--bench", help="Read Full-Duplex-Bench's folder.")] = False,
+    source: Annotated[Path | None, typer.Option(help="Folder of other people's recordings, for babble.")] = None,
+    per_kind: Annotated[int, typer.Option(min=1, help="Scenes of each kind.")] = 20,
+    voice: Voices = None,
+    split: Split = "test",
+    seed: Annotated[int, typer.Option(help="Of every choice.")] = 0,
+) -> None:
+    """Build the scenes of `icebreaker eval duplex`."""
+    from icebreaker.evaluation.duplex.bench_folder import import_bench
+    from icebreaker.evaluation.duplex.build import BuildConfig, build_scenes
+
+    if bench:
+        made = import_bench(questions, out)
+    else:
+        items, talkers = _items(questions, split, None, voice, answered=True), _recordings(source)
+        with progress_bar("scenes") as advance:
+            config = BuildConfig(per_kind=per_kind, seed=seed)
+            made = build_scenes(items, out, config, talkers=talkers, progress=advance)
+    typer.echo(f"wrote {len(made)} scenes to {out / 'scenes.jsonl'}")
+
+
+@eval_app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of reports, searched through.")],
+    page: Annotated[Path, typer.Option("--out", "-o", help="The page to write; pictures go beside it.")],
+    runs: Annotated[Path | None, typer.Option(help="Folder of training runs, for learning curves.")] = None,
+) -> None:
+    """One page of all results, beside what others published."""
+    from icebreaker.evaluation.results import write_results
+
+    files = write_results(results, page, runs)
+    typer.echo(f"wrote {', '.join(map(str, files))}")
+
+
+@contextlib.contextmanager
+def _talking(target: Target, run: Any) -> Iterator[Any]:
+    """Who holds conversations: the server that was named, or one of our own around the model."""
+    from icebreaker.client.remote import RemoteEngine
+    from icebreaker.evaluation.systems import Server
+
+    if isinstance(run.system, Server):
+        yield run.system.engine
+        return
+    from icebreaker.client.own_server import own_server
+
+    with own_server(serve_options(target)) as server:
+        yield RemoteEngine(server.url)
+
+
+def serve_options(target: Target) -> list[str]:
+    """How `icebreaker serve` is told about the model of ``target``."""
+    options = ["--model", target.model, "--device", target.device, "--dtype", target.dtype]
+    return options + (["--llm", str(target.llm)] if target.llm else [])
 
 
 def _split(split: str) -> str | None:
     return None if split == "all" else split
+
+
+def _items(
+    manifest: Path, split: str, limit: int | None, voices: list[str] | None = None, *, answered: bool = False
+) -> list[Any]:
+    from icebreaker.data.manifest import read_manifest
+    from icebreaker.evaluation.question_sets import spread
+
+    items = [item for item in read_manifest(manifest, _split(split)) if item.answer or not answered]
+    return spread(_of_voices(_some(items, manifest, split), voices, manifest), limit)
+
+
+def _of_voices(items: list[Any], voices: list[str] | None, manifest: Path) -> list[Any]:
+    from icebreaker.errors import DataError
+
+    known = {item.voice for item in items}
+    if missing := sorted(set(voices or ()) - known):
+        raise DataError(f"{manifest}: no voice {missing[0]!r} in it; there are {', '.join(sorted(known))}")
+    return [item for item in items if not voices or item.voice in voices]
 
 
 def _some(items: list[Any], manifest: Path, split: str) -> list[Any]:
@@ -168,36 +288,11 @@ def _some(items: list[Any], manifest: Path, split: str) -> list[Any]:
     return items
 
 
-@contextlib.contextmanager
-def _run(
-    name: str, model: str, llm: Path | None, out: Path, seed: int, device: str, dtype: str, threads: int | None
-) -> Iterator[Any]:
-    """The model, loaded as ``icebreaker talk`` loads it, and a progress bar."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _recordings(folder: Path | None) -> list[Path]:
+    from icebreaker.errors import DataError
+    from icebreaker.evaluation.question_sets import AUDIO_SUFFIXES
 
-    from icebreaker.errors import ConfigError
-
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {dtype!r}")
-    import torch
-
-    from icebreaker.evaluation.provenance import model_sha256
-    from icebreaker.evaluation.run import Run
-    from icebreaker.talking import load_dialogue
-
-    if threads:
-        torch.set_num_threads(threads)
-    dialogue = load_dialogue(model, llm, device=device, dtype=dtype)
-    facts = {"model": model, "sha256": model_sha256(model, llm), "device": device, "dtype": dtype}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(name, total=None)
-        advance: Callable[[int, int], None] = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
-        yield Run(dialogue=dialogue, model=facts, out=out, seed=seed, progress=advance)
-
-
-def _finish(report: Any, out: Path) -> None:
-    files = report.write(out)
-    typer.echo(report.markdown())
-    typer.echo(f"wrote {', '.join(map(str, files))}")
+    found = [path for path in folder.rglob("*") if path.suffix in AUDIO_SUFFIXES] if folder else []
+    if folder and not found:
+        raise DataError(f"{folder}: expected recordings ({', '.join(AUDIO_SUFFIXES)}), found none")
+    return found

@@ -45,6 +45,8 @@ class Answer:
         question_s: seconds of the question that were heard.
         listening_ms: time spent on listening to it, all chunks together.
         latency_ms: from the end of the turn to each part.
+        lagging_words: of the text were written when the first sound was ready.
+        text_ms: from the end of the turn to the whole text.
         total_ms: from the end of the turn to the last sample.
         ended_by: ``"turn head"`` or ``"end of file"``.
     """
@@ -56,6 +58,8 @@ class Answer:
     question_s: float = 0.0
     listening_ms: float = 0.0
     latency_ms: dict[str, float] = field(default_factory=dict)
+    lagging_words: int = 0
+    text_ms: float = 0.0
     total_ms: float = 0.0
     ended_by: str = "end of file"
 
@@ -159,8 +163,12 @@ def answer_turn(
     state = dialogue.signal(0, Committed(), state)
     pieces = []
     for waveform, text, now in _reply(dialogue, state, answer.latency_ms, decided):
-        pieces.append(waveform)
         answer.text += text
+        if text:
+            answer.text_ms = (time.perf_counter() - decided) * 1000
+        if len(waveform) and not any(len(piece) for piece in pieces):
+            answer.lagging_words = len(answer.text.split())
+        pieces.append(waveform)
         state = now
         if say is not None and text:
             say(text)

@@ -90,7 +90,14 @@ def test_a_server_that_does_not_tell_what_it_kept() -> None:
     wire = Wire()
     _, (asked,) = wire.incoming({"type": "conversation.item.truncated", "item_id": "i", "audio_end_ms": 320})
     refused = {"type": "error", "error": {"code": "item_retrieve_invalid_item_id", "event_id": asked["event_id"]}}
-    assert wire.incoming(refused)[0] == [m.ItemTruncated(item_id="i", audio_end_ms=320.0, text="")]
+    (failed,) = wire.incoming(refused)[0]
+    assert isinstance(failed, m.Failed)
+    assert failed.code == "not_told"
+    wire.incoming({"type": "conversation.item.truncated", "item_id": "j", "audio_end_ms": 320})
+    silent = {"id": "j", "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": None}]}
+    (failed,) = wire.incoming({"type": "conversation.item.retrieved", "item": silent})[0]
+    assert isinstance(failed, m.Failed)
+    assert failed.code == "not_told"
     assert wire.incoming({"type": "error", "error": {"code": "x", "message": "y"}})[0] == [
         m.Failed(code="x", message="y")
     ]

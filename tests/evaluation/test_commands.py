@@ -13,13 +13,13 @@ from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.dialogue import Dialogue
 from icebreaker.errors import ConfigError, DataError
-from icebreaker.evaluation import sqa as sqa_module
 from icebreaker.evaluation.answers import is_correct
 from icebreaker.evaluation.asr import evaluate_asr
 from icebreaker.evaluation.question_sets import Question
 from icebreaker.evaluation.respond import answer_aloud, answer_in_writing, say
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.sqa import SqaConfig, evaluate_sqa
+from icebreaker.evaluation.systems import LocalModel
 from icebreaker.models.sampling import GREEDY
 from icebreaker.talking import load_dialogue
 
@@ -42,7 +42,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def run_in(folder: Path, dialogue: Dialogue) -> Run:
-    return Run(dialogue=dialogue, model={"model": "tiny", "sha256": "0"}, out=folder)
+    return Run(system=LocalModel(dialogue), model={"model": "tiny", "sha256": "0"}, out=folder)
 
 
 def test_writing_uses_the_chat_of_speech(dialogue: Dialogue) -> None:
@@ -87,9 +87,10 @@ def test_a_stopped_sqa_goes_on(
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return answer_aloud(*arguments, **options)
+        return answer(*arguments, **options)
 
-    monkeypatch.setattr(sqa_module, "answer_aloud", counted)
+    answer = LocalModel.answer
+    monkeypatch.setattr(LocalModel, "answer", counted)
     run, config = run_in(tmp_path / "out", dialogue), SqaConfig(recogniser="")
     with pytest.raises(KeyboardInterrupt):
         evaluate_sqa(run, questions, config)

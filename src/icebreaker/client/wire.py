@@ -130,9 +130,11 @@ class Wire:
             case "item.input_audio_transcription.failed":
                 return [m.Failed(code="transcription_failed", message=str((event.get("error") or {}).get("message")))]
             case "item.retrieved":
-                item = _item_in(event["item"])
+                item, parts = _item_in(event["item"]), event["item"].get("content") or ()
                 if (end := self._truncated.pop(item.id, None)) is not None:
-                    return [m.ItemTruncated(item_id=item.id, audio_end_ms=end, text=item.text)]
+                    if any(isinstance(part.get("transcript", part.get("text")), str) for part in parts):
+                        return [m.ItemTruncated(item_id=item.id, audio_end_ms=end, text=item.text)]
+                    return [_not_told(item.id)]
         return []
 
     def _response_event(self, kind: str, event: JSON) -> list[m.SessionEvent]:
@@ -174,8 +176,8 @@ class Wire:
     def _error(self, error: JSON) -> list[m.SessionEvent]:
         about = str(error.get("event_id") or "")
         item_id = about.removeprefix(RETRIEVE)
-        if about.startswith(RETRIEVE) and (end := self._truncated.pop(item_id, None)) is not None:
-            return [m.ItemTruncated(item_id=item_id, audio_end_ms=end, text="")]  # this server does not tell
+        if about.startswith(RETRIEVE) and self._truncated.pop(item_id, None) is not None:
+            return [_not_told(item_id)]
         return [
             m.Failed(code=str(error.get("code") or error.get("type") or "error"), message=str(error.get("message")))
         ]
@@ -185,6 +187,10 @@ class Wire:
         self._input = None if last else resampler
         resampled = resampler.push(waveform, last=last)
         return [{"type": "input_audio_buffer.append", "audio": _base64(resampled)}] if len(resampled) else []
+
+
+def _not_told(item_id: str) -> m.Failed:
+    return m.Failed(code="not_told", message=f"the server cut {item_id} but does not say what it kept of its text")
 
 
 def _input_event(kind: str, event: JSON) -> list[m.SessionEvent]:

@@ -1,10 +1,12 @@
 """Recognition by the alignment stage: error rates of the LLM's transcript, by chunk size and by voice."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from icebreaker.data.manifest import Item
 from icebreaker.dialogue import Dialogue
@@ -16,50 +18,76 @@ from icebreaker.evaluation.recordings import with_noise
 from icebreaker.evaluation.report import Cell, Chart, Report, Table
 from icebreaker.evaluation.respond import chunks_of
 from icebreaker.evaluation.run import Run
+from icebreaker.evaluation.systems import LocalModel, Server, System
 from icebreaker.evaluation.wording import words_of
 
 __all__ = ["evaluate_asr", "transcribe"]
 
+Waveform = NDArray[np.float32]
 FULL = 0  # chunk size: the whole recording at once
 ALL_LEFT = -1
 
 
 def evaluate_asr(
-    run: Run, items: Sequence[Item], chunk_sizes: Sequence[int], *, snr_db: float | None = None, by_voice: bool = True
+    run: Run, items: Sequence[Item], chunk_sizes: Sequence[int], *, snr_db: Sequence[float] = (), by_voice: bool = True
 ) -> Report:
-    """Transcribe ``items`` at each chunk size (encoder frames of 40 ms; 0: full context)."""
-    if not run.dialogue.settings.transcribe:
+    """Transcribe ``items`` at each chunk size (encoder frames of 40 ms; 0: full context), as recorded and with noise.
+
+    A server has one way to listen: its input transcripts.
+    """
+    listeners = _listeners(run.system, chunk_sizes)
+    log = run.log("asr", {})
+    counts = defaultdict[tuple[str, str, str], list[dict[str, Any]]](list)
+    conditions = [None, *snr_db]
+    total, done = len(items) * len(listeners) * len(conditions), 0
+    for condition in conditions:
+        for way, listen in listeners.items():
+            for item in items:
+                noise = "as recorded" if condition is None else f"{condition:g} dB"
+                key = f"{way}|{noise}|{item.id}|{item.audio}|{item.text}"
+                if key not in log:
+                    heard = listen(with_noise(item.audio, condition, f"{run.seed}|{item.id}"))
+                    log.add(key, {"heard": heard, **error_counts(words_of(item.text), words_of(heard))})
+                for voice in ("all", item.voice or "unknown")[: 1 + by_voice]:
+                    counts[way, noise, voice].append(log[key])
+                done += 1
+                run.progress(done, total)
+    return _report(run, counts, {"snr_db": [*snr_db], "recordings": len(items)})
+
+
+def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable[[Waveform], str]]:
+    """Ways to listen, by name."""
+    if isinstance(system, Server):
+        return {"as served": lambda waveform: words_of(system.transcribe(waveform))}
+    if not isinstance(system, LocalModel) or not system.dialogue.settings.transcribe:
         raise ConfigError(
             "this model's layout of stage 2 (its transcription prompt) is not known; sqa measures its ears"
         )
-    options = {"snr_db": snr_db}
-    log = run.log("asr", options)
-    counts = defaultdict[tuple[str, str], list[dict[str, Any]]](list)
-    total, done = len(items) * len(chunk_sizes), 0
-    for chunk_size in chunk_sizes:
-        for item in items:
-            key = f"{chunk_size}|{item.id}|{item.audio}|{item.text}"
-            if key not in log:
-                waveform = torch.from_numpy(with_noise(item.audio, snr_db, f"{run.seed}|{item.id}"))
-                heard = transcribe(run.dialogue, waveform, chunk_size)
-                log.add(key, {"heard": heard, **error_counts(words_of(item.text), words_of(heard))})
-            for voice in ("all", item.voice or "unknown")[: 1 + by_voice]:
-                counts[_name(chunk_size), voice].append(log[key])
-            done += 1
-            run.progress(done, total)
+    dialogue = system.dialogue
+    return {_name(size): _at(dialogue, size) for size in chunk_sizes}
+
+
+def _at(dialogue: Dialogue, chunk_size: int) -> Callable[[Waveform], str]:
+    return lambda waveform: transcribe(dialogue, torch.from_numpy(waveform), chunk_size)
+
+
+def _report(
+    run: Run, counts: Mapping[tuple[str, str, str], Sequence[Mapping[str, Any]]], options: Mapping[str, Any]
+) -> Report:
     figures = {" | ".join(place): {**error_rates(rows), "recordings": len(rows)} for place, rows in counts.items()}
     rows: list[list[Cell]] = [
         [*place, f["wer"], f["cer"], f["recordings"]] for place, f in zip(counts, figures.values(), strict=True)
     ]
     tables = [
-        Table("Recognition", ("chunk", "voice", "WER %", "CER %", "recordings"), rows),
+        Table("Recognition", ("chunk", "noise", "voice", "WER %", "CER %", "recordings"), rows),
         Table("Published, LibriSpeech", ("system", "test-clean WER %", "test-other WER %"),
               [[name, *rates] for name, rates in RECOGNITION_WER.items()]),
     ]  # fmt: skip
-    bars = {place[0]: error_rates(rows)["wer"] for place, rows in counts.items() if place[1] == "all"}
+    bars = {
+        f"{way}, {noise}": figures[f"{way} | {noise} | all"]["wer"] for way, noise, voice in counts if voice == "all"
+    }
     notes = ["Pooled over all words; lower case, no punctuation, numbers in words. CER without spaces."]
-    facts = run.facts({**options, "recordings": len(items)})
-    return Report("asr", figures, facts, tables, notes, Chart("Recognition", "WER, %", bars))
+    return Report("asr", figures, run.facts(options), tables, notes, Chart("Recognition", "WER, %", bars))
 
 
 @torch.inference_mode()

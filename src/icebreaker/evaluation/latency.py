@@ -12,7 +12,6 @@ from icebreaker.data.manifest import Item
 from icebreaker.evaluation.measures import spread_of
 from icebreaker.evaluation.published import LATENCY_MS, LATENCY_SUM_MS
 from icebreaker.evaluation.report import Chart, Report, Table
-from icebreaker.evaluation.respond import answer_aloud
 from icebreaker.evaluation.run import Run
 from icebreaker.talking import Answer
 
@@ -33,18 +32,18 @@ def evaluate_latency(run: Run, items: Sequence[Item], *, use_turn_head: bool = F
         if key not in log:
             question = load_audio(item.audio, SAMPLE_RATE)
             for _ in range(1 if warm else 2):
-                answer = answer_aloud(run.dialogue, question, seed=run.seed, use_turn_head=use_turn_head)
+                answer = run.system.answer(question, seed=run.seed, use_turn_head=use_turn_head)
             warm = True
             result: dict[str, Any] = {
                 "waits": parts_of_wait(answer, question),
-                "listening": answer.listening_ms / 1000 / answer.question_s,
+                "listening": answer.listening_ms / 1000 / answer.question_s if answer.listening_ms else None,
                 "speaking": answer.real_time_factor,
             }
             log.add(key, result)
         if log[key]["waits"]:  # an answer of nothing has no first sound
             waits.append(log[key]["waits"])
             for name, values in factors.items():
-                values.append(log[key][name])
+                values += [log[key][name]] if log[key][name] is not None else []  # a server's listening is its own
         run.progress(number, len(items))
     return _report(run, waits, factors, len(items), use_turn_head)
 
@@ -82,8 +81,8 @@ def _audible(waveform: NDArray[np.float32]) -> tuple[int, int]:
 def _report(
     run: Run, waits: Sequence[dict[str, float]], factors: dict[str, list[float]], items: int, use_turn_head: bool
 ) -> Report:
-    names = list(waits[0]) if waits else []
-    figures: dict[str, Any] = {name: spread_of([wait[name] for wait in waits]) for name in names}
+    names = list(dict.fromkeys(name for wait in waits for name in wait))
+    figures: dict[str, Any] = {name: spread_of([wait[name] for wait in waits if name in wait]) for name in names}
     figures["real-time factor"] = {name: spread_of(values) for name, values in factors.items()}
     rows = [
         [name, *[figures[name][each] for each in ("average", "p50", "p90")], LATENCY_MS.get(name)] for name in names

@@ -1,6 +1,9 @@
 """Figures that others published, as printed, to stand beside ours. Which modality is meant is part of the name."""
 
-__all__ = ["DUPLEX", "LATENCY_MS", "OUTPUT_CER", "RECOGNITION_WER", "SPOKEN_QA"]
+__all__ = [
+    "DECODING_S", "DUPLEX", "INSTRUCT", "INSTRUCT_OMEGA", "LATENCY_MS", "LATENCY_SUM_MS", "OUTPUT_CER",
+    "RECOGNITION_WER", "SPOKEN_QA",
+]  # fmt: skip
 
 # Accuracy in percent. Freeze-Omni's own figures are A→T (arXiv:2411.00774); A→S is a later paper's measurement.
 SPOKEN_QA: dict[str, dict[str, float | None]] = {
@@ -28,7 +31,27 @@ OUTPUT_CER = {
 # Freeze-Omni: first text chunk, speech decoder prefilled, first codes, first sound; then the sum (average; p50, p90).
 LATENCY_MS = {"first text": 478.0, "speech decoder prefilled": 15.0, "first codes": 237.0, "first sound": 11.0}
 LATENCY_SUM_MS = {"average": 745.0, "p50": 753.0, "p90": 1020.0}
-LLAMA_OMNI_MS = 226.0  # at Omega = 10
+# LLaMA-Omni's first version (arXiv:2409.06666v1): S2TIF content and style, S2SIF content and style (GPT-4o, 1 to 5),
+# ASR-WER and ASR-CER in percent, offline.
+INSTRUCT = {
+    "SpeechGPT": (2.59, 3.15, 1.58, 1.81, 47.62, 37.26),
+    "SALMONN + TTS": (2.57, 2.79, 2.46, 2.84, 21.77, 20.25),
+    "Qwen2-Audio + TTS": (2.73, 2.64, 2.32, 2.58, 55.72, 53.09),
+    "LLaMA-Omni": (3.23, 3.81, 2.69, 3.12, 11.61, 7.59),
+}
+# Its second version: by Omega (inf: offline), latency in ms, ASR-WER in percent, UTMOS, words a second. Lagging words
+# are known from the first version at Omega = 10 alone: 1.82, at 226 ms.
+INSTRUCT_OMEGA = {
+    "10": (236.18, 9.84, 3.2304, 2.76),
+    "20": (281.41, 9.91, 3.4748, 2.75),
+    "40": (346.73, 10.37, 3.6688, 2.74),
+    "60": (412.06, 10.47, 3.7549, 2.74),
+    "80": (487.44, 10.70, 3.7858, 2.73),
+    "100": (562.81, 10.71, 3.8242, 2.74),
+    "inf": (1753.77, 10.82, 3.9296, 2.73),
+}
+# Seconds an instruction, to text and to speech (first version; the second figure is 1.28 times the first).
+DECODING_S = {"LLaMA-Omni": (1.49, 1.91)}
 # Full-Duplex-Bench v1: pause TOR (synthetic, Candor), turn TOR and latency in s, interruption TOR and latency in s.
 DUPLEX = {
     "Freeze-Omni": (0.642, 0.481, 0.336, 0.953, 0.867, 1.409),

@@ -5,6 +5,7 @@ pocketsphinx over a grammar of whole sentences: which of these was said?
 a Whisper folder (Hugging Face format), given by its path
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ __all__ = ["RECOGNISER_RATE", "ClosedSet", "PocketSphinx", "Recogniser", "Whispe
 
 RECOGNISER_RATE = 16_000
 PEAK, PADDING_S = 0.7, 0.25  # how pocketsphinx likes its recordings
+DECODER_FRAMES = 100  # a second
+FILLERS = "<[("  # how words begin that are none: silence, noise
+PRONUNCIATION = re.compile(r"\(\d+\)$")
 WHISPER_S = 30  # Whisper hears at most this much at once
 
 
@@ -46,6 +50,16 @@ class PocketSphinx:
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """See ``Recogniser``."""
         return words_of(_hear(self._decoder, waveform))
+
+    def timed(self, waveform: NDArray[np.float32]) -> list[tuple[str, float, float]]:
+        """The words of ``waveform`` [S] at 16 kHz, each with its start and end in seconds."""
+        if not _hear(self._decoder, waveform):
+            return []
+        return [
+            (PRONUNCIATION.sub("", each.word), _time(each.start_frame), _time(each.end_frame + 1))
+            for each in self._decoder.seg()
+            if each.word[0] not in FILLERS
+        ]
 
 
 class ClosedSet:
@@ -105,6 +119,11 @@ def load_recogniser(name: str, device: str = "cpu") -> Recogniser:
     if not Path(name).is_dir():
         raise ConfigError(f"expected a recogniser pocketsphinx or a Whisper folder, got {name!r}: no such folder")
     return WhisperFolder(Path(name), device)
+
+
+def _time(frame: int) -> float:
+    """Seconds of the recording, without the padding."""
+    return max(0.0, frame / DECODER_FRAMES - PADDING_S)
 
 
 def _hear(decoder: Any, waveform: NDArray[np.float32]) -> str:

@@ -13,9 +13,10 @@ from icebreaker.data.synthesis import ASSISTANT, HELD_OUT_VOICES, TRAIN_VOICES, 
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.wording import words_of
 
-__all__ = ["HELD_OUT", "recording_of", "voice_named", "with_noise"]
+__all__ = ["HELD_OUT", "KNOWN", "recording_of", "voice_named", "with_noise"]
 
 HELD_OUT = tuple(voice.name for voice in HELD_OUT_VOICES)
+KNOWN = {voice.name: voice for voice in (*HELD_OUT_VOICES, *TRAIN_VOICES, ASSISTANT)}
 
 
 def voice_named(name: str) -> Voice:
@@ -24,10 +25,9 @@ def voice_named(name: str) -> Voice:
     Raises:
         ConfigError: there is none of this name.
     """
-    voices = {voice.name: voice for voice in (*HELD_OUT_VOICES, *TRAIN_VOICES, ASSISTANT)}
-    if name not in voices:
-        raise ConfigError(f"no voice {name!r}; there are {', '.join(voices)}")
-    return voices[name]
+    if name not in KNOWN:
+        raise ConfigError(f"no voice {name!r}; there are {', '.join(KNOWN)}")
+    return KNOWN[name]
 
 
 def recording_of(text: str, voice: str, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     digits: int = 2
 
-    def markdown(self) -> str:
+    def markdown(self, heading: str = "##") -> str:
         """The table, with its title above."""
-        lines = [f"## {self.title}", "", _row(self.columns), _row(["---", *["---:"] * (len(self.columns) - 1)])]
+        lines = [f"{heading} {self.title}", "", _row(self.columns), _row(["---", *["---:"] * (len(self.columns) - 1)])]
         lines += [_row([self._cell(cell) for cell in row]) for row in self.rows]
         return "\n".join(lines) + "\n"
 
@@ -69,8 +69,9 @@ class Report:
     def markdown(self) -> str:
         """The whole page."""
         facts = [f"- {name}: {value}" for name, value in self.facts.items()]
+        label = f": {self.facts['label']}" if self.facts.get("label") else ""
         parts = [
-            f"# {self.name}\n",
+            f"# {self.name}{label}\n",
             *[table.markdown() for table in self.tables],
             *[f"{note}\n" for note in self.notes],
         ]
@@ -79,7 +80,10 @@ class Report:
     def write(self, folder: Path) -> list[Path]:
         """Write all files into ``folder``; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"evaluation": self.name, "figures": self.figures, "measured_with": self.facts}
+        content = {
+            "evaluation": self.name, "figures": self.figures, "measured_with": self.facts,
+            "tables": [asdict(table) for table in self.tables], "notes": self.notes,
+        }  # fmt: skip
         files = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
         files[0].write_text(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
         files[1].write_text(self.markdown())

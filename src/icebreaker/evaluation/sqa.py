@@ -15,7 +15,6 @@ from icebreaker.evaluation.question_sets import Question
 from icebreaker.evaluation.recognisers import RECOGNISER_RATE, ClosedSet, load_recogniser
 from icebreaker.evaluation.recordings import HELD_OUT, recording_of, with_noise
 from icebreaker.evaluation.report import Cell, Chart, Report, Table
-from icebreaker.evaluation.respond import answer_aloud, answer_in_writing
 from icebreaker.evaluation.run import Run
 
 __all__ = ["SqaConfig", "evaluate_sqa"]
@@ -82,7 +81,7 @@ def _by_voice(run: Run, questions: Sequence[Question], voices: Sequence[str]) ->
 def _in_writing(run: Run, log: Any, question: Question) -> dict[str, Any]:
     key = f"text|{question.id}|{question.text}"
     if key not in log:
-        log.add(key, {"text": answer_in_writing(run.dialogue, question.text, seed=run.seed)})
+        log.add(key, {"text": run.system.write(question.text, seed=run.seed)})
     result: dict[str, Any] = log[key]
     return result
 
@@ -93,9 +92,8 @@ def _aloud(run: Run, log: Any, question: Question, snr_db: float | None) -> dict
     key = f"{condition}|{question.voice}|{question.id}|{question.audio}"
     path = run.out / "answers" / log.digest / f"{_file_name(question)}-{condition.replace(' ', '')}.wav"
     if key not in log or (log[key]["seconds"] and not path.is_file()):
-        answer = answer_aloud(
-            run.dialogue, with_noise(question.audio, snr_db, f"{run.seed}|{question.id}"), seed=run.seed
-        )
+        noisy = with_noise(question.audio, snr_db, f"{run.seed}|{question.id}")
+        answer = run.system.answer(noisy, seed=run.seed)
         if len(answer.waveform):
             path.parent.mkdir(parents=True, exist_ok=True)
             save_wav(path, answer.waveform, answer.sample_rate)

@@ -1,0 +1,127 @@
+"""What ``icebreaker eval`` and ``icebreaker bench`` measure: the options that all their commands share."""
+
+import contextlib
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Target", "command_line", "finish", "measured", "progress_bar", "running"]
+
+SECRETS = ("--api-key", "--judge-key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The system under test, and where its figures go; every field is an option of every command."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of reports and per-item results.")]
+    model: Annotated[
+        str,
+        typer.Option("--model", help="'mini', a bundle, the official folder; with --server: the name it is asked for."),
+    ] = "mini"
+    llm: Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")] = None
+    server: Annotated[
+        str | None, typer.Option("--server", "--url", help="Measure a Realtime server instead, such as ws://host:8000.")
+    ] = None
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="ICEBREAKER_API_KEY", help="The server's key; better in the variable."),
+    ] = None
+    label: Annotated[str, typer.Option(help="Name of this system in tables of several.")] = ""
+    seed: Annotated[int, typer.Option(help="Seed of all sampling and noise.")] = 0
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu"
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32"
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None
+
+
+def measured(command: Callable[..., None]) -> Callable[..., None]:
+    """``command(target, ...)`` as Typer sees it: with its own options, then those of ``Target``."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+    common = list(inspect.signature(Target).parameters.values())
+    names = [field.name for field in fields(Target)]
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> None:
+        command(Target(**{name: options.pop(name) for name in names}), **options)
+
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own, *common)]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapped
+
+
+@contextlib.contextmanager
+def running(target: Target, name: str, *, paced: bool = False) -> Iterator[Any]:
+    """The system, ready to be asked, as a ``Run`` with a progress bar; a ``paced`` server hears in real time."""
+    from icebreaker.errors import ConfigError, ServerError
+    from icebreaker.evaluation.run import Run
+    from icebreaker.evaluation.systems import LocalModel, Server
+
+    if target.dtype not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {target.dtype!r}")
+    system: LocalModel | Server
+    if target.server is not None:
+        from icebreaker.client.remote import RemoteEngine
+
+        engine = RemoteEngine(target.server, target.api_key, target.model)
+        system, facts = Server(engine, paced=paced), {"server": target.server, "asked for": target.model}
+    else:
+        import torch
+
+        from icebreaker.evaluation.provenance import model_sha256
+        from icebreaker.talking import load_dialogue
+
+        if target.threads:
+            torch.set_num_threads(target.threads)
+        system = LocalModel(load_dialogue(target.model, target.llm, device=target.device, dtype=target.dtype))
+        sha256 = model_sha256(target.model, target.llm)
+        facts = {"model": target.model, "sha256": sha256, "device": target.device, "dtype": target.dtype}
+    with progress_bar(name) as advance:
+        run = Run(
+            system=system, model=facts, out=target.out, seed=target.seed, progress=advance, label=target.label,
+            command=command_line(),
+        )  # fmt: skip
+        try:
+            yield run
+        except ServerError as error:
+            kept = f"what was measured is kept in {target.out}; run the same command again to go on"
+            raise ServerError(f"{error}; {kept}") from error
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Something that moves, where somebody looks; gives what moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def command_line() -> str:
+    """The command as it was typed, without secrets; empty when this is no command line of ours."""
+    if Path(sys.argv[0]).name not in ("icebreaker", "__main__.py"):
+        return ""
+    words = list(sys.argv[1:])
+    for index, word in enumerate(words):
+        if word.startswith(tuple(f"{secret}=" for secret in SECRETS)):
+            words[index] = f"{word.partition('=')[0]}=***"
+        elif index and words[index - 1] in SECRETS:
+            words[index] = "***"
+    return shlex.join(["icebreaker", *words])
+
+
+def finish(report: Any, out: Path) -> None:
+    """Write a report and show it."""
+    files = report.write(out)
+    typer.echo(report.markdown())
+    typer.echo(f"wrote {', '.join(map(str, files))}")

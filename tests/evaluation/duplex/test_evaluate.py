@@ -1,0 +1,142 @@
+"""Scenes played in real time to a small Realtime server whose manners a test chooses."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from small_realtime import SmallRealtime
+
+from icebreaker.client.remote import RemoteEngine
+from icebreaker.engine.messages import SessionConfig
+from icebreaker.errors import ServerError
+from icebreaker.evaluation.duplex.evaluate import DuplexEvalConfig, evaluate_duplex
+from icebreaker.evaluation.duplex.metrics import Word
+from icebreaker.evaluation.duplex.play import Recording, play
+from icebreaker.evaluation.duplex.scenes import Cue, Echo, Part, Scene
+from icebreaker.evaluation.duplex.score import score
+from icebreaker.evaluation.run import Run
+from icebreaker.evaluation.systems import Server
+
+SPOKEN_MS = 400
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    path = tmp_path / "said.wav"
+    soundfile.write(path, 0.4 * np.sin(np.arange(16 * SPOKEN_MS) / 9), 16_000)
+    return path
+
+
+def said(audio: Path, role: str = "question", **cue: float) -> Part:
+    return Part(role=role, audio=audio, words=(Word("x", 0.0, SPOKEN_MS / 1000),), cue=Cue(**cue))
+
+
+def played(server: SmallRealtime, *scenes: Scene) -> list[Recording]:
+    async def all_at_once() -> list[Recording]:
+        talker = RemoteEngine(server.address)
+        return await asyncio.gather(*(play(talker, scene, SessionConfig()) for scene in scenes))
+
+    return asyncio.run(all_at_once())
+
+
+def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
+    turn = Scene(id="turn", kind="turn", parts=(said(audio, at_s=0.1),))
+    pause = Scene(id="pause", kind="pause", parts=(said(audio, at_s=0.0), said(audio, "rest", at_s=0.9)))
+    cut = Scene(
+        id="cut", kind="interruption", parts=(said(audio, at_s=0.1), said(audio, "interruption", speaking_s=0.5))
+    )
+    with SmallRealtime(reply_ms=1500).running() as server:
+        answered, paused, interrupted = played(server, turn, pause, cut)
+    figures = score(turn, answered, [Word("w", 0.9, 2.2)])
+    assert (figures["tor"], figures["underruns"]) == (True, 0)
+    assert figures["latency_s"] == pytest.approx(0.4)
+    assert figures["sound_s"] == pytest.approx(0.2, abs=0.15)  # the server waits for 200 ms of silence
+    assert figures["replies"] == ["the capital of france is paris"]
+    reply = answered.replies[0]
+    assert (reply.heard_ms, reply.stopped_s, reply.status) == (1500.0, None, "completed")
+    assert reply.sounding is not None
+    channel = answered.assistant
+    assert not channel[: int((reply.sounding.start_s - 0.01) * 24_000)].any()
+    assert np.abs(channel[int((reply.sounding.start_s + 0.05) * 24_000) :][:2400]).max() == pytest.approx(0.3, abs=0.01)
+
+    assert len(paused.replies) == 2  # 500 ms of pause are a turn's end to this server
+    assert paused.replies[0].stopped_s == pytest.approx(0.9, abs=0.15)
+    held = score(pause, paused, [Word("w", 0.7, 0.9), Word("w", 1.6, 2.8)])
+    assert held["tor"] is False  # what it said in the pause is too short for a turn
+
+    first, second = interrupted.replies
+    assert first.stopped_s == pytest.approx(interrupted.parts[1].start_s, abs=0.15)
+    assert 450 <= first.heard_ms <= 800
+    assert first.kept == " ".join(["the", "capital", "of", "france", "is", "paris"][: int(first.heard_ms / 1500 * 6)])
+    assert second.heard_ms == 1500.0
+    end_s = interrupted.parts[1].speech.end_s
+    figures = score(cut, interrupted, [Word("w", 0.5, 0.9), Word("w", end_s + 0.3, end_s + 1.5)])
+    assert figures["tor"] is True
+    assert figures["latency_s"] == pytest.approx(0.3)
+    assert figures["met_speech"] is True
+    assert figures["silence_s"] == pytest.approx(0.05, abs=0.1)
+    assert figures["overlap_s"] == figures["silence_s"]
+    assert figures["response_s"] == pytest.approx(0.2, abs=0.15)
+    assert figures["kept_is_beginning"] is True
+
+
+def test_who_is_deaf_to_barge_in_goes_on(audio: Path) -> None:
+    cut = Scene(
+        id="cut", kind="interruption", tail_s=1.0,
+        parts=(said(audio, at_s=0.0), said(audio, "interruption", speaking_s=0.3)),
+    )  # fmt: skip
+    with SmallRealtime(reply_ms=1500, deaf_to_barge_in=True).running() as server:
+        (recording,) = played(server, cut)
+    figures = score(cut, recording, [Word("w", 0.7, 2.1)])
+    assert figures["tor"] is False
+    assert figures["silence_s"] == pytest.approx(1.2, abs=0.2)
+    assert figures["overlap_s"] == pytest.approx(SPOKEN_MS / 1000, abs=0.01)
+    assert "history_right" not in figures
+
+
+def test_echo_and_noise_fool_a_server_that_hears_by_level(audio: Path) -> None:
+    echo = Scene(
+        id="echo", kind="echo", parts=(said(audio, at_s=0.0),), tail_s=2.0, echo=Echo(delay_ms=100, level_db=-3)
+    )
+    soft = Scene(
+        id="soft", kind="echo", parts=(said(audio, at_s=0.0),), tail_s=2.0, echo=Echo(delay_ms=100, level_db=-40)
+    )
+    noise = Scene(id="noise", kind="noise", parts=(Part(role="noise", audio=audio, cue=Cue(at_s=0.1)),), tail_s=1.0)
+    back = Scene(
+        id="back", kind="backchannel", parts=(said(audio, at_s=0.0), said(audio, "backchannel", speaking_s=0.2))
+    )
+    with SmallRealtime(reply_ms=800).running() as server:
+        loud, quiet, disturbed, backed = (
+            score(scene, recording, [])
+            for scene, recording in zip((echo, soft, noise, back), played(server, echo, soft, noise, back), strict=True)
+        )
+    assert (loud["obeyed"], loud["answered"]) == (True, True)
+    assert (quiet["obeyed"], quiet["answered"], quiet["tried"]) == (False, False, True)
+    assert (disturbed["answered"], disturbed["obeyed"]) == (True, None)
+    assert (backed["obeyed"], backed["answered"], backed["tried"]) == (True, True, True)
+
+
+def test_a_lost_server_leaves_what_was_played_and_the_run_goes_on(audio: Path, tmp_path: Path) -> None:
+    scenes = [Scene(id=f"turn-{n}", kind="turn", parts=(said(audio, at_s=0.0),), voice="v") for n in range(2)]
+    with SmallRealtime(reply_ms=600).running() as server:
+        talker = RemoteEngine(server.address)
+        run = Run(system=Server(talker), model={"model": "small"}, out=tmp_path)
+        server.drop_after = [1000, 5]  # the second conversation is lost
+        with pytest.raises(ServerError, match="went away"):
+            evaluate_duplex(run, talker, scenes, DuplexEvalConfig())
+        report = evaluate_duplex(run, talker, scenes, DuplexEvalConfig(parallel=1))
+        assert server.sessions == 3  # the first was not played again
+    assert report.figures["turn"]["scenes"] == 2
+    assert report.figures["turn"]["tor"]["percent"] == 0.0  # one unclear word of 0.6 s takes no turn
+    page = report.markdown()
+    assert "| turn: a complete turn | 0.00 |" in page
+    assert "| Moshi | 0.985 | 0.980 | 0.941 |" in page
+    (folder,) = (tmp_path / "duplex").iterdir()
+    both, rate = soundfile.read(folder / "turn-0.flac")
+    assert (both.shape[1], rate) == (2, 24_000)
+    times = json.loads((folder / "turn-0.json").read_text())
+    assert times["parts"][0]["role"] == "question"
+    assert times["assistant_words"][0][0] == "(unclear)"
