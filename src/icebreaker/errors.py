@@ -6,6 +6,7 @@
     ├── CheckpointError   weights or configurations that are missing, damaged or of another model
     ├── ConfigError       a configuration file, override or option that does not fit
     ├── DataError         training data that is missing or malformed
+    ├── ProtocolError     a client's message that is not in the Realtime protocol
     ├── ServerError       a Realtime server that cannot be reached, refuses, or went away
     ├── SessionNotFound   a conversation to be resumed that is not, or no longer, there
     └── TrainingError     a run that cannot go on (disk full, loss not finite, ...)
@@ -20,6 +21,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "IcebreakerError",
+    "ProtocolError",
     "ServerError",
     "SessionNotFound",
     "TrainingError",
@@ -56,6 +58,19 @@ class ConfigError(IcebreakerError):
 
 class DataError(IcebreakerError):
     """Training data is missing or malformed."""
+
+
+class ProtocolError(IcebreakerError):
+    """A client's message that is not in the Realtime protocol, or asks for what cannot be.
+
+    Attributes:
+        code: short and stable, as in the protocol's ``error`` event.
+        param: path of the field that is wrong, where one is.
+    """
+
+    def __init__(self, message: str, code: str = "invalid_value", param: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.param = code, param
 
 
 class ServerError(IcebreakerError):

@@ -1,0 +1,1 @@
+"""The Realtime protocol over WebSockets, and the web page. Knows nothing of models; talks to an ``EngineLike``."""
