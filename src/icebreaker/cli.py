@@ -1,17 +1,17 @@
 """The command line: one executable. Parses, calls, prints; every heavy import waits inside its command."""
 
-import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from icebreaker.cli_bench import bench_app
 from icebreaker.cli_eval import eval_app
+from icebreaker.cli_talk import give_answer, progress_message, say_text, talk_to_server
 from icebreaker.errors import ConfigError, IcebreakerError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts twice as fast
 )
 app.add_typer(eval_app, name="eval")
+app.add_typer(bench_app, name="bench")
 USAGE, FAILURE = 2, 1  # exit codes
 
 
@@ -77,15 +78,22 @@ def talk(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the models.")] = Dtype.float32,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    server: Annotated[str | None, typer.Option(help="Talk to a Realtime server, such as ws://host:8000.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="ICEBREAKER_API_KEY", help="The server's key; better in the variable.")
+    ] = None,
 ) -> None:
-    """Ask aloud, be answered aloud: a recorded question, or the microphone."""
+    """Ask aloud, be answered aloud: a recorded question, or the microphone; by a model here or a server."""
     if question is None and json_:
         raise typer.BadParameter(
             "a conversation by microphone has no single answer; give a recording", param_hint="--json"
         )
     if out is not None:
         _check_writable(out)
-    with _progress_message("loading", quiet=json_):
+    if server is not None:
+        talk_to_server(server, api_key, model, question, system, turn_head, out, json_)
+        return
+    with progress_message("loading", quiet=json_):
         import torch
 
         from icebreaker import talking
@@ -94,25 +102,16 @@ def talk(
             torch.set_num_threads(threads)
         dialogue = talking.load_dialogue(model, llm, device=device, dtype=dtype.value, system=system)
     if question is None:
-        talking.talk_by_microphone(dialogue, seed=seed, out=out, say=_say_text)
+        talking.talk_by_microphone(dialogue, seed=seed, out=out, say=say_text)
         return
-    with _progress_message("listening", quiet=json_) as listened:
+    with progress_message("listening", quiet=json_) as listened:
 
         def say(delta: str) -> None:
             listened()
-            _say_text(delta)
+            say_text(delta)
 
         answer = talking.answer_file(dialogue, question, seed=seed, use_turn_head=turn_head, say=None if json_ else say)
-    if out is not None:
-        from icebreaker.audio.pcm import save_wav
-
-        save_wav(out, answer.waveform, dialogue.sample_rate)
-    if json_:
-        import json
-
-        typer.echo(json.dumps(answer.report(out), ensure_ascii=False))
-    else:
-        _print_answer(answer, out)
+    give_answer(answer, out, json_)
 
 
 @app.command()
@@ -180,7 +179,7 @@ def convert(
     embed_llm: Annotated[bool, typer.Option("--embed-llm", help="Copy the LLM into the bundle.")] = False,
 ) -> None:
     """Turn official checkpoints, or the outputs of training, into one safetensors bundle."""
-    with _progress_message("converting"):
+    with progress_message("converting"):
         from icebreaker.checkpoints import convert as conversion
 
         conversion.convert(model, out, llm=llm, settings=settings, half=half, embed_llm=embed_llm)
@@ -195,7 +194,7 @@ def info(
     """What is in a bundle: parts, sizes, hashes, model card."""
     from icebreaker.checkpoints import describe
 
-    with _progress_message("reading", quiet=json_):
+    with progress_message("reading", quiet=json_):
         description = describe.describe(model)
     if json_:
         import json
@@ -233,45 +232,8 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _say_text(delta: str) -> None:
-    typer.echo(delta, nl=False)
-
-
 def _check_writable(out: Path) -> None:
     """Before a minute of work is lost."""
     if out.is_dir() or not out.parent.is_dir():
         what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
         raise typer.BadParameter(f"{out}: {what}; name a WAV file in an existing folder", param_hint="--out")
-
-
-@contextlib.contextmanager
-def _progress_message(text: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Something that moves while the user waits; gives what ends it early."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(text) as status:
-        yield status.stop
-
-
-def _print_answer(answer: Any, out: Path | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    console.print()
-    console.print(
-        f"[bold]you[/bold]        {answer.heard or '(no transcript: this model has no transcription prompt)'}"
-    )
-    console.print(f"[bold]icebreaker[/bold] {answer.text or '(no answer)'}")
-    table = Table("from the turn's end to", "ms")
-    for name, milliseconds in answer.latency_ms.items():
-        table.add_row(name, f"{milliseconds:.0f}")
-    console.print(table)
-    seconds = len(answer.waveform) / answer.sample_rate
-    console.print(
-        f"{seconds:.2f} s of speech, real-time factor {answer.real_time_factor:.2f}"
-        + (f", written to {out}" if out else "")
-    )

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from icebreaker.client.asking import Talker
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.errors import ServerError
 from icebreaker.evaluation.duplex.metrics import Word
 from icebreaker.evaluation.duplex.play import Recording, play
 from icebreaker.evaluation.duplex.scenes import Cue, Part, Scene
 from icebreaker.evaluation.report import Cell, Chart, Report, Table
-from icebreaker.evaluation.served import Talker
 
 __all__ = ["LoadConfig", "Tally", "bear_load", "load_report"]
 

@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from icebreaker.client.asking import ask_aloud, ask_in_writing, transcript_of
 from icebreaker.client.remote import RemoteEngine
 from icebreaker.dialogue import Dialogue
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.errors import ConfigError, ServerError
 from icebreaker.evaluation.respond import answer_aloud, answer_in_writing
-from icebreaker.evaluation.served import ask_aloud, ask_in_writing, transcript_of
 from icebreaker.talking import Answer
 
 __all__ = ["LocalModel", "Server", "System"]

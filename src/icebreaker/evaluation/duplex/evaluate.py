@@ -13,6 +13,7 @@ import soundfile
 import soxr
 
 from icebreaker.audio.fbank import SAMPLE_RATE
+from icebreaker.client.asking import Talker
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.evaluation.duplex.metrics import Word
 from icebreaker.evaluation.duplex.play import Recording, play
@@ -23,7 +24,6 @@ from icebreaker.evaluation.duplex.words import timed_words
 from icebreaker.evaluation.recognisers import Recogniser, load_recogniser
 from icebreaker.evaluation.report import Report
 from icebreaker.evaluation.run import Run
-from icebreaker.evaluation.served import Talker
 
 __all__ = ["DuplexEvalConfig", "evaluate_duplex"]
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from icebreaker.audio.fbank import SAMPLE_RATE
 from icebreaker.audio.pcm import Resampler, load_audio
+from icebreaker.client.asking import Talker
 from icebreaker.client.playback import Playback
 from icebreaker.engine import messages as m
 from icebreaker.engine.interface import SessionLike
 from icebreaker.evaluation.duplex.metrics import Span
 from icebreaker.evaluation.duplex.scenes import Echo, Scene
-from icebreaker.evaluation.served import Talker
 
 __all__ = ["FRAME_S", "PlayedPart", "PlayedReply", "Recording", "play"]
 

@@ -4,23 +4,26 @@ import asyncio
 import time
 import uuid
 from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icebreaker.audio.fbank import SAMPLE_RATE
+from icebreaker.audio.pcm import load_audio
 from icebreaker.engine import messages as m
 from icebreaker.engine.interface import SessionLike
 from icebreaker.errors import ServerError
 from icebreaker.talking import Answer
 
-__all__ = ["Talker", "ask_aloud", "ask_in_writing", "transcript_of"]
+__all__ = ["Talker", "answer_recording", "ask_aloud", "ask_in_writing", "transcript_of"]
 
 Waveform = NDArray[np.float32]
 FRAME_S = 0.04
 FRAME = round(FRAME_S * SAMPLE_RATE)
 SILENCE = np.zeros(FRAME, np.float32)
+PATIENCE_S = 120.0  # for a reply
 SILENCE_S = 4.0  # after a question, until a system that ends turns itself is told to answer
 
 
@@ -33,6 +36,17 @@ class Talker(Protocol):
 
     def session(self, config: m.SessionConfig) -> AbstractAsyncContextManager[SessionLike]:
         """Enter a new conversation."""
+
+
+def answer_recording(talker: Talker, path: Path, config: m.SessionConfig) -> Answer:
+    """Play a recording to ``talker`` as fast as it is spoken, and collect the reply.
+
+    Raises:
+        AudioError: the file cannot be read.
+        ServerError: as in ``ask_in_writing``.
+    """
+    waveform = load_audio(path, SAMPLE_RATE)
+    return asyncio.run(ask_aloud(talker, config, waveform, paced=True, patience_s=PATIENCE_S))
 
 
 async def ask_in_writing(talker: Talker, config: m.SessionConfig, question: str, patience_s: float) -> Answer:
