@@ -1,53 +1,60 @@
 import hashlib
 import json
+import random
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny_countries import write_countries
 
-from icebreaker.data.corpus import USER_SAYS, build_text, read_conversations
-from icebreaker.data.relations import Relation, load_relations, split_of
+from icebreaker.data.corpus import BRIEF, CHATTY, UNASKED, Corpus, build_text, read_conversations
+from icebreaker.data.corpus_memory import ATTRIBUTES, NOTHING_SAID, SAY_AGAIN
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_countries(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
     out = tmp_path_factory.mktemp("text")
-    assert build_text(out, conversations=3000, held_out=300, seed=0) == {"train": 3000, "valid": 300, "test": 300}
+    counts = build_text(out, source=source, conversations=3000, held_out=300, seed=0)
+    assert counts == {"train": 3000, "valid": 300, "test": 300}
     return out
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path) -> list[dict[str, Any]]:
+    return [c for split in ("train", "valid", "test") for c in read_conversations(folder / f"{split}.jsonl")]
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(folder: Path, tmp_path: Path) -> None:
-    build_text(tmp_path / "same", conversations=3000, held_out=300, seed=0)
-    build_text(tmp_path / "other", conversations=3000, held_out=300, seed=1)
+def texts(conversation: dict[str, Any]) -> list[str]:
+    return [turn["text"] for turn in conversation["turns"]]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    folder: Path, tmp_path: Path, source: Path
+) -> None:
+    build_text(tmp_path / "same", source=source, conversations=3000, held_out=300, seed=0)
+    build_text(tmp_path / "other", source=source, conversations=3000, held_out=300, seed=1)
     for name in ("train.jsonl", "valid.jsonl", "test.jsonl"):
         assert digest(folder / name) == digest(tmp_path / "same" / name)
         assert digest(folder / name) != digest(tmp_path / "other" / name)
 
 
-def test_the_first_conversations_stay_what_they_were(tmp_path: Path) -> None:
-    build_text(tmp_path, conversations=3, held_out=1, seed=0)
-    first = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
-    assert first == {
-        "id": "train-000000",
-        "system": None,
-        "turns": [
-            {"role": "user", "text": "Where do you live?"},
-            {"role": "assistant", "text": "I live in your computer."},
-        ],
-        "kind": "talk",
-    }
-
-
 def test_no_question_of_one_split_is_asked_first_in_another(folder: Path) -> None:
-    introductions = tuple(says.partition("{}")[0] for says in USER_SAYS)
+    told = tuple(says.partition("{}")[0] for attribute in ATTRIBUTES for says in attribute.says)
     asked = {
         split: {
-            conversation["turns"][0]["text"]
+            texts(conversation)[0]
             for conversation in read_conversations(folder / f"{split}.jsonl")
-            if not conversation["turns"][0]["text"].startswith(introductions)
+            if not texts(conversation)[0].startswith(told)
         }
         for split in ("train", "valid", "test")
     }
@@ -57,24 +64,24 @@ def test_no_question_of_one_split_is_asked_first_in_another(folder: Path) -> Non
     assert not asked["valid"] & asked["test"]
 
 
-def test_texts_are_short_plain_and_complete(folder: Path) -> None:
-    for split in ("train", "valid", "test"):
-        for conversation in read_conversations(folder / f"{split}.jsonl"):
-            roles = [turn["role"] for turn in conversation["turns"]]
-            assert roles == ["user", "assistant"] * (len(roles) // 2)
-            for turn in conversation["turns"]:
-                assert turn["text"].isascii()
-                assert turn["text"][0].isupper()
-                assert turn["text"][-1] in ".?!"
-                assert "{" not in turn["text"]
-                assert not any(character.isdigit() for character in turn["text"])
-                assert len(turn["text"].split()) <= 13
+def test_texts_are_short_plain_and_complete(everything: list[dict[str, Any]]) -> None:
+    for conversation in everything:
+        roles = [turn["role"] for turn in conversation["turns"]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        for place, text in enumerate(texts(conversation)):
+            assert text.isascii()
+            assert text[0].isupper()
+            cut = conversation["kind"] == "recall" and place == 1  # the user interrupted
+            assert text[-1] in ".?!" or cut
+            assert "{" not in text
+            assert not any(character.isdigit() for character in text)
+            assert len(text.split()) <= 17
 
 
-def test_the_persona_of_the_system_prompt_answers(folder: Path) -> None:
-    named = [c for c in read_conversations(folder / "train.jsonl") if c["kind"] == "name"]
+def test_the_persona_of_the_system_prompt_answers(everything: list[dict[str, Any]]) -> None:
+    named = [c for c in everything if c["kind"] == "name"]
     for conversation in named:
-        answer = conversation["turns"][1]["text"]
+        answer = texts(conversation)[1]
         if conversation["system"] is None:
             assert answer == "I am Icebreaker."
         else:
@@ -82,37 +89,45 @@ def test_the_persona_of_the_system_prompt_answers(folder: Path) -> None:
     assert {conversation["system"] is None for conversation in named} == {True, False}
 
 
-def test_every_fact_is_asked_in_train_phrasings() -> None:
-    relations, _ = load_relations()
-    for relation in relations:
-        phrasings = [split_of(f"{relation.kind}|{template}") for template in relation.templates]
-        assert phrasings.count("train") >= 8, relation.kind
+def test_what_was_told_is_remembered_and_what_was_not_is_not_known(everything: list[dict[str, Any]]) -> None:
+    attributes = {attribute.kind: attribute for attribute in ATTRIBUTES}
+    seen = Counter[str]()
+    for conversation in everything:
+        if attribute := attributes.get(conversation["kind"]):
+            said = conversation["system"] or texts(conversation)[0]
+            [value] = {value for value in attribute.values if attribute.answer.format(value) == texts(conversation)[-1]}
+            assert value in said
+            seen["system" if conversation["system"] else "user"] += 1
+        elif conversation["kind"] == UNASKED:
+            answer = texts(conversation)[-1]
+            assert answer == NOTHING_SAID or answer in {attribute.unknown for attribute in ATTRIBUTES}
+            seen["unknown"] += 1
+    assert min(seen.values()) > 10
+    assert len(seen) == 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "question", "answer"),
-    [
-        ("capital", "What is the capital of the Netherlands?", "The capital of the Netherlands is Amsterdam."),
-        ("country", "Where is Oslo?", "Oslo is in Norway."),
-        ("sum", "How much is seven plus eight?", "Seven plus eight is fifteen."),
-        ("difference", "Take three from ten.", "Ten minus three is seven."),
-        ("quantity", "How many minutes are in an hour?", "There are sixty minutes in an hour."),
-        ("day_after", "What comes after Monday?", "The day after Monday is Tuesday."),
-        ("month_before", "What comes before January?", "The month before January is December."),
-        ("number_before", "Which number comes before one?", "Zero comes before one."),
-        ("repeat", "Say the word apple.", "Apple."),
-        ("count", "Count to three.", "One, two, three."),
-    ],
-)
-def test_questions_have_their_answers(kind: str, question: str, answer: str) -> None:
-    relations, _ = load_relations()
-    exchanges = [exchange for relation in relations if relation.kind == kind for exchange in relation.exchanges()]
-    assert [exchange.answer for exchange in exchanges if exchange.question == question] == [answer]
+def test_what_was_said_last_is_what_the_history_shows(everything: list[dict[str, Any]]) -> None:
+    recalled = [texts(c) for c in everything if c["kind"] == "recall"]
+    cut = 0
+    for _, shown, ask, again in recalled:
+        assert ask in SAY_AGAIN
+        assert again == f"I said: {shown}" + ("" if shown[-1] in ".?!" else ".")
+        cut += shown[-1] not in ".?!"
+    assert 0.2 * len(recalled) < cut < 0.6 * len(recalled)
 
 
-def test_a_relation_fills_whole_keys_halves_and_capitals() -> None:
-    relation = Relation(
-        kind="quantity", templates=(), followups=(), answer="{y} {a} in {b}.", facts={"days/a week": "seven"}
-    )
-    assert relation.reply("days/a week") == "Seven days in a week."
-    assert relation.fill("{B} has how many {a}?", "days/a week") == "A week has how many days?"
+def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
+    corpus, rng = Corpus("train", source), random.Random(0)
+    styles = [c for c in (corpus.sample(rng, "x") for _ in range(4000)) if c.system in BRIEF + CHATTY]
+    chatty = [c.turns[1].startswith("Of course! ") for c in styles if c.system in CHATTY]
+    brief = [len(c.turns[1].split()) for c in styles if c.system in BRIEF]
+    assert len(chatty) > 30
+    assert all(chatty)
+    assert sum(brief) / len(brief) < 4
+
+
+def test_lines_are_json_with_a_number_each(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "valid.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"valid-{number:06d}" for number in range(300)]
+    contents = [(line["system"], tuple(texts(line))) for line in lines]
+    assert len(set(contents)) == 300

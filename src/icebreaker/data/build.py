@@ -26,10 +26,12 @@ class DataConfig:
     seed: int = 0
     conversations: int = 60_000
     held_out_conversations: int = 1500
+    most_facts: int = 0  # of a relation; 0 keeps all of them
     questions: int = 7500
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
     sentences: int = 16_000
+    answers: int | None = None  # distinct answers that are spoken; None: all of them
     other_answers_share: float = 0.5
     workers: int = 1  # synthesisers at a time
 
@@ -45,7 +47,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
     Args:
         part: what to build.
         config: sizes and seeds.
-        source: the data folder with ``text/`` and ``speechocean762-train/``; ``text`` does not look at it.
+        source: the data folder with ``text/`` and ``speechocean762-train/``.
         out: the folder of all parts.
         progress: called with the recordings done so far and their total.
 
@@ -59,8 +61,10 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
         case "text":
             counts = build_text(
                 out / "text",
+                source=source,
                 conversations=config.conversations,
                 held_out=config.held_out_conversations,
+                most_facts=config.most_facts or None,
                 seed=config.seed,
             )
             return sum(counts.values())
@@ -90,6 +94,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 source,
                 out / "text",
                 out / "answers",
+                items=config.answers,
                 other_share=config.other_answers_share,
                 seed=config.seed,
                 workers=config.workers,

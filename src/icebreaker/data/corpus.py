@@ -1,9 +1,9 @@
 """Writes the conversations that the mini backbone learns from. Knows nothing of audio or models.
 
-Narrow on purpose: a few hundred facts, arithmetic up to ten plus ten, repetition, names and small talk in many
-phrasings, so that a backbone of a few million parameters answers wordings it has never seen. Which phrasings are
-held out is decided by hash in ``relations.py``: every whole question of a conversation comes from the phrasings of
-its split. Shared by all splits are only follow-ups ("And of Spain?") and introductions ("My name is Tom.").
+Everyday knowledge, arithmetic, spelling, repetition, small talk, personas, memory and follow-ups, each fact in many
+phrasings, so that a backbone of a few million parameters answers wordings it has never seen. Which phrasings are held
+out is decided by hash in ``relations.py``: every whole question of a conversation comes from the phrasings of its
+split. Shared by all splits are only follow-ups ("And of Spain?") and what users tell ("My name is Tom.").
 
 Lines are ``{"id", "system": str | null, "turns": [{"role", "text"}, ...], "kind"}``, byte-identical for a seed.
 """
@@ -15,38 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icebreaker.data.relations import Exchange, Relation, Split, load_relations, split_of
+from icebreaker.data.corpus_facts import load_relations
+from icebreaker.data.corpus_memory import ATTRIBUTES, NAMES, NOTHING_SAID, SAY_AGAIN, Attribute, asks_of, said_again
+from icebreaker.data.relations import Exchange, Relation, Split, split_of
 
-__all__ = ["Conversation", "Corpus", "build_text", "read_conversations"]
+__all__ = ["UNASKED", "Conversation", "Corpus", "build_text", "read_conversations"]
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-NAMES = (
-    "Anna", "Tom", "Max", "Emma", "Lucy", "Jack", "Sara", "Ben", "Rosa", "Leo", "Kate", "Paul", "Maria", "Peter",
-    "Julia", "David", "Alice", "Henry", "Nina", "Oscar", "Clara", "Simon", "Laura", "Felix",
-)  # fmt: skip
 ASSISTANT_ASKS = (
     "Who are you?", "What is your name?", "What's your name?", "Tell me your name.", "Please tell me your name.",
     "Can you tell me your name?", "Could you tell me your name?", "Do you have a name?", "I want to know your name.",
     "I would like to know your name.", "Say your name.", "How are you called?", "What should I call you?",
     "Please, what is your name?", "And who are you?", "Now, what is your name?",
 )  # fmt: skip
-USER_SAYS = (
-    "My name is {}.",
-    "I am {}.",
-    "Hello, my name is {}.",
-    "Hi, I am {}.",
-    "Hello, I am {}.",
-    "I am called {}.",
-)
-USER_ASKS = (
-    "What is my name?", "Do you know my name?", "Who am I?", "Tell me my name.", "What's my name?",
-    "Can you tell me my name?", "Say my name.", "Please tell me my name.", "Now, what is my name?",
-)  # fmt: skip
-SYSTEM_SHARE = 0.1
+BRIEF = ("Answer in one word.", "Be brief.", "Give short answers.")
+CHATTY = ("Be friendly and chatty.", "Be talkative.", "Be very polite.")
+CHATTY_REPLY = "Of course! {}"
+UNASKED = "unasked"  # asks for what nobody said; never to be joined with other conversations
+SYSTEM_SHARE, STYLE_SHARE = 0.08, 0.08
 FOLLOWUP_SHARE = 0.12
-SEVERAL_SHARE = 0.12
-LEAST_FACTS = 15  # relations with few facts are sampled as if they had this many
-TALK_WEIGHT, ASSISTANT_NAME_WEIGHT, USER_NAME_WEIGHT = 120, 40, 40
+SEVERAL_SHARE = 0.10
+CUT_SHARE = 0.4  # of the answers that are asked for again
+LEAST_FACTS, MOST_FACTS = 15, 60  # relations are sampled as if they had at least and at most so many
+TALK_SHARE = 0.35  # of the facts' weight: sentences are learnt one by one
+WEIGHTS = {"name": 50, "memory": 240, UNASKED: 50, "recall": 110}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,74 +59,145 @@ class Conversation:
 class Corpus:
     """All questions of one split, ready to be sampled into conversations."""
 
-    def __init__(self, split: Split) -> None:
-        relations, talk = load_relations()
+    def __init__(self, split: Split, source: Path | None = None, most_facts: int | None = None) -> None:
+        """``source`` is the data folder with the country table; without it there are fewer countries."""
+        relations, talk = load_relations(source, most_facts)
         self.split = split
-        self.relations: dict[str, Relation] = {}
-        self.exchanges: dict[str, list[Exchange]] = {}
-        for relation in relations:
-            if own := [exchange for exchange in relation.exchanges() if exchange.split == split]:
-                self.relations[relation.kind] = relation
-                self.exchanges[relation.kind] = own
-        self.weights = {kind: max(LEAST_FACTS, len(self.relations[kind].facts)) for kind in self.relations}
-        self.exchanges["talk"] = [exchange for exchange in talk if exchange.split == split]
-        self.weights["talk"] = TALK_WEIGHT
+        self.templates = {r.kind: own for r in relations if (own := r.of_split(split))}
+        self.relations: dict[str, Relation] = {r.kind: r for r in relations if r.kind in self.templates}
+        self.talk: list[Exchange] = [exchange for exchange in talk if exchange.split == split]
+        self.knowledge = {kind: _clipped(len(r.facts)) for kind, r in self.relations.items()}
+        self.knowledge["talk"] = round(TALK_SHARE * len(talk))
         self.assistant_asks = [ask for ask in ASSISTANT_ASKS if split_of(f"name|{ask}") == split]
-        self.user_asks = [ask for ask in USER_ASKS if split_of(f"user_name|{ask}") == split]
-        self.weights["name"] = ASSISTANT_NAME_WEIGHT if self.assistant_asks else 0
-        self.weights["user_name"] = USER_NAME_WEIGHT if self.user_asks else 0
+        self.again_asks = asks_of("recall", SAY_AGAIN, split)
+        self.attributes = [(a, asks) for a in ATTRIBUTES if (asks := asks_of(a.kind, a.asks, split))]
+        self.weights = self.knowledge | WEIGHTS
 
     def sample(self, rng: random.Random, identity: str) -> Conversation:
         """One conversation; equal ``rng`` states give equal conversations."""
         kind = rng.choices(list(self.weights), list(self.weights.values()))[0]
-        if kind == "name":
-            system, name = _system(rng, 0.5)
-            answer = f"My name is {name}." if name else "I am Icebreaker."
-            turns = [rng.choice(self.assistant_asks), answer]
-        elif kind == "user_name":
-            system, (name, turns) = None, self._introduction(rng)
-            turns = [*turns, rng.choice(self.user_asks), f"Your name is {name}."]
-        else:
-            system, _ = _system(rng, SYSTEM_SHARE)
-            turns = self._questions(rng, kind)
+        match kind:
+            case "name":
+                system, turns = self._name(rng)
+            case "memory":
+                kind, system, turns = self._memory(rng)
+            case "recall":
+                system, turns = None, self._recall(rng)
+            case "unasked":
+                system, turns = self._unasked(rng)
+            case _:
+                system, turns = self._questions(rng, kind)
         return Conversation(id=identity, system=system, turns=tuple(turns), kind=kind)
 
-    def _introduction(self, rng: random.Random) -> tuple[str, list[str]]:
-        name = rng.choice(NAMES)
-        turns = [rng.choice(USER_SAYS).format(name), f"Nice to meet you, {name}."]
-        return name, turns if rng.random() < 0.7 else turns + self._single(rng, self._some_kind(rng))
+    def _name(self, rng: random.Random) -> tuple[str | None, list[str]]:
+        name = rng.choice(NAMES) if rng.random() < 0.6 else None
+        answer = f"My name is {name}." if name else "I am Icebreaker."
+        return f"Your name is {name}." if name else None, [rng.choice(self.assistant_asks), answer]
 
-    def _questions(self, rng: random.Random, kind: str) -> list[str]:
-        draw = rng.random()
+    def _memory(self, rng: random.Random) -> tuple[str, str | None, list[str]]:
+        """Told in the system prompt or by the user, asked for at once or after another question."""
+        attribute, asks = rng.choice(self.attributes)
+        if rng.random() < 0.3:  # names are asked for most
+            attribute, asks = self.attributes[0]
+        value = rng.choice(attribute.values)
+        system, turns = None, list[str]()
+        if rng.random() < 0.35:
+            system = self._prompt(rng, attribute, value)
+        else:
+            turns = [rng.choice(attribute.says).format(value), attribute.reply.format(value)]
+        if rng.random() < 0.3:
+            turns += self._single(rng)
+        return attribute.kind, system, [*turns, rng.choice(asks), attribute.answer.format(value)]
+
+    def _prompt(self, rng: random.Random, attribute: Attribute, value: str) -> str:
+        """A system prompt that tells ``value`` and up to two other things."""
+        sentences = [attribute.system.format(value)]
+        if rng.random() < 0.4:
+            other = rng.choice([a for a in ATTRIBUTES if a != attribute])
+            sentences.append(other.system.format(rng.choice(other.values)))
+        if rng.random() < 0.3:
+            sentences.append(f"Your name is {rng.choice(NAMES)}.")
+        rng.shuffle(sentences)
+        return " ".join(sentences)
+
+    def _recall(self, rng: random.Random) -> list[str]:
+        question, answer = self._single(rng)
+        shown, again = said_again(answer, rng, CUT_SHARE)
+        return [question, shown, rng.choice(self.again_asks), again]
+
+    def _unasked(self, rng: random.Random) -> tuple[str | None, list[str]]:
+        if rng.random() < 0.15:
+            return None, [rng.choice(self.again_asks), NOTHING_SAID]
+        attribute, asks = rng.choice(self.attributes)
+        others = [a for a in ATTRIBUTES if a != attribute]
+        system = None
+        if rng.random() < 0.4:
+            other = rng.choice(others)
+            system = other.system.format(rng.choice(other.values))
+        return system, [rng.choice(asks), attribute.unknown]
+
+    def _questions(self, rng: random.Random, kind: str) -> tuple[str | None, list[str]]:
+        draw, style = rng.random(), rng.random()
+        if draw < SYSTEM_SHARE:
+            return f"Your name is {rng.choice(NAMES)}.", self._single(rng, kind)
+        if style < STYLE_SHARE and kind in self.relations:
+            return self._styled(rng, self.relations[kind], brief=style < STYLE_SHARE / 2)
         turns = self._single(rng, kind)
-        if draw < FOLLOWUP_SHARE and kind in self.relations:
+        if draw < SYSTEM_SHARE + FOLLOWUP_SHARE and kind in self.relations:
             relation = self.relations[kind]
             for _ in range(rng.choice((1, 1, 2))):
                 key = rng.choice(list(relation.facts))
                 turns += [relation.fill(rng.choice(relation.followups), key), relation.reply(key)]
-        elif draw < FOLLOWUP_SHARE + SEVERAL_SHARE:
-            turns += self._single(rng, self._some_kind(rng))
-        return turns
+        elif draw < SYSTEM_SHARE + FOLLOWUP_SHARE + SEVERAL_SHARE:
+            turns += self._single(rng)
+        return None, turns
 
-    def _single(self, rng: random.Random, kind: str) -> list[str]:
-        exchange = rng.choice(self.exchanges[kind])
-        return [exchange.question, exchange.answer]
+    def _styled(self, rng: random.Random, relation: Relation, *, brief: bool) -> tuple[str, list[str]]:
+        key = rng.choice(list(relation.facts))
+        answer = relation.short(key) if brief else CHATTY_REPLY.format(relation.reply(key))
+        question = relation.fill(rng.choice(self.templates[relation.kind]), key)
+        return rng.choice(BRIEF if brief else CHATTY), [question, answer]
 
-    def _some_kind(self, rng: random.Random) -> str:
-        kinds = list(self.exchanges)
-        return rng.choices(kinds, [self.weights[kind] for kind in kinds])[0]
+    def _single(self, rng: random.Random, kind: str | None = None) -> list[str]:
+        """A question and its answer, of some kind of knowledge where none is asked for."""
+        kind = kind or rng.choices(list(self.knowledge), list(self.knowledge.values()))[0]
+        if kind == "talk":
+            exchange = rng.choice(self.talk)
+            return [exchange.question, exchange.answer]
+        relation = self.relations[kind]
+        key = rng.choice(list(relation.facts))
+        return [relation.fill(rng.choice(self.templates[kind]), key), relation.reply(key)]
 
 
-def build_text(out: Path, *, conversations: int = 60_000, held_out: int = 1500, seed: int = 0) -> dict[str, int]:
+def build_text(
+    out: Path,
+    *,
+    source: Path | None = None,
+    conversations: int = 60_000,
+    held_out: int = 1500,
+    most_facts: int | None = None,
+    seed: int = 0,
+) -> dict[str, int]:
     """Write ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` into ``out``; the last two hold no line twice.
+
+    Args:
+        out: the folder; what is there is replaced.
+        source: the data folder with ``text/countries.jsonl.gz``; without it only the countries of ``facts/core.toml``.
+        conversations: lines of train.
+        held_out: lines of valid, and of test.
+        most_facts: see ``load_relations``; a small backbone learns fewer facts, and those well.
+        seed: of every choice.
 
     Returns:
         The number of conversations in each split.
+
+    Raises:
+        DataError: ``source`` has no country table.
     """
     out.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     for split in SPLITS:
-        corpus, rng = Corpus(split), random.Random(f"{split}-{seed}")
+        corpus, rng = Corpus(split, source, most_facts), random.Random(f"{split}-{seed}")
         size = conversations if split == "train" else held_out
         lines: list[str] = []
         seen: set[tuple[str | None, tuple[str, ...]]] = set()
@@ -160,8 +223,5 @@ def read_conversations(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _system(rng: random.Random, share: float) -> tuple[str | None, str | None]:
-    if rng.random() >= share:
-        return None, None
-    name = rng.choice(NAMES)
-    return f"Your name is {name}.", name
+def _clipped(facts: int) -> int:
+    return min(max(facts, LEAST_FACTS), MOST_FACTS)
