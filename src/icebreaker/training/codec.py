@@ -21,29 +21,16 @@ from icebreaker.data.manifest import read_manifest
 from icebreaker.errors import DataError
 from icebreaker.models.codec import Codec, CodecConfig, nearest
 from icebreaker.models.codec_layers import add_weight_norm, fold_weight_norm
+from icebreaker.training.adversary import Adversary, AdversaryConfig
 from icebreaker.training.codebook import CodebookAverages
 from icebreaker.training.codec_batches import CodecBatch, SegmentSource, read_recordings
-from icebreaker.training.codec_losses import SpectralLoss, discriminator_loss, feature_matching, generator_loss
-from icebreaker.training.discriminators import Discriminators
+from icebreaker.training.codec_losses import SpectralLoss
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
 from icebreaker.training.stage_files import save_stage
 
-__all__ = ["AdversaryConfig", "CodecStage", "CodecTrainingConfig", "run", "write_codes"]
+__all__ = ["CodecStage", "CodecTrainingConfig", "run", "write_codes"]
 
 EDGE = 1  # codes beyond the judged segment that are synthesised too, so that its ends sound as within speech
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdversaryConfig:
-    """The judges, their learning rate and what their opinion weighs."""
-
-    periods: tuple[int, ...] = (2, 3, 5, 7)
-    windows: tuple[int, ...] = (512, 1024)
-    channels: int = 12
-    lr: float = 4e-4
-    weight: float = 1.0
-    feature_weight: float = 2.0
-    warmup: int = 100  # steps in which the judges learn alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +75,11 @@ class CodecStage:
         add_weight_norm(self.codec)
         self.book = self.codec.quantizer.codebook(0)
         self.averages = CodebookAverages(self.book.data)
-        judges = config.adversary
-        self.judges = Discriminators(judges.periods, judges.windows, judges.channels)
-        self.judges_optimizer = torch.optim.AdamW(self.judges.parameters(), lr=judges.lr, betas=(0.8, 0.99))
+        self.adversary = Adversary(config.adversary)
         self.spectral = SpectralLoss(config.model.sample_rate)
         self.run = Run(
             {"codec": self.codec}, config.optim,
-            also={"averages": self.averages, "judges": self.judges, "judges_optimizer": self.judges_optimizer},
+            also={"averages": self.averages, **self.adversary.parts},
         )  # fmt: skip
         self.source = SegmentSource(config.data, "train", config.model.sample_rate)
         self.on_freeze: Callable[[], None] = lambda: None
@@ -167,25 +152,9 @@ class CodecStage:
 
     def adversarial(self, made: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Step the judges, then ask what they think of ``made``."""
-        judges = self.config.adversary
-        self.judges.requires_grad_(True)
-        real_scores, _ = self.judges(real)
-        made_scores, _ = self.judges(made.detach())
-        loss = discriminator_loss(real_scores, made_scores)
-        for settings in self.judges_optimizer.param_groups:
-            settings["lr"] = judges.lr * learning_rate(self.run.step, self.config.optim) / self.config.optim.lr
-        self.judges_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.judges_optimizer.step()
-        if self.run.step < self.config.freeze_at + judges.warmup:
-            return loss.new_zeros(()), {"judges": loss.detach()}
-        self.judges.requires_grad_(False)
-        with torch.no_grad():
-            _, real_features = self.judges(real)
-        scores, features = self.judges(made)
-        fooled, matching = generator_loss(scores), feature_matching(real_features, features)
-        opinions = {"judges": loss.detach(), "fooled": fooled, "matching": matching}
-        return judges.weight * fooled + judges.feature_weight * matching, opinions
+        steps, optim = self.run.step - self.config.freeze_at, self.config.optim
+        rate = learning_rate(self.run.step, optim) / optim.lr
+        return self.adversary.opinions(made, real, steps=steps, rate=rate)
 
     @torch.no_grad()
     def evaluate(self, recordings: list[Tensor]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from icebreaker.training import (
     encoder_ctc,
     spoken_qa,
     unit_extraction,
+    unit_vocoder,
 )
 from icebreaker.training.loop import StepReport
 
@@ -32,6 +33,7 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "codec_lm": (codec_lm.CodecLMTrainingConfig, codec_lm.run),
     "codec_lm_prefix": (codec_lm_prefix.CodecLMPrefixConfig, codec_lm_prefix.run),
     "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
+    "unit_vocoder": (unit_vocoder.UnitVocoderTrainingConfig, unit_vocoder.run),
 }
 
 
