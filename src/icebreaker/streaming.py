@@ -4,12 +4,13 @@ A state is a tensor, ``None``, or a (named) tuple of states. Every tensor has th
 A preallocated cache that is written in place past its ``length`` joins by a ``select_rows`` method of its own.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["put_row", "select", "take_row"]
+__all__ = ["put_row", "put_rows", "select", "take_row", "take_rows"]
 
 State = TypeVar("State")
 
@@ -38,6 +39,26 @@ def take_row(state: State, index: int) -> State:
 def put_row(state: State, index: int, row: State) -> State:
     """``state`` with row ``index`` replaced by the only row of ``row``; the given state stays as it was."""
     return _put_row(state, index, row)  # type: ignore[no-any-return]
+
+
+def take_rows(state: State, rows: Tensor) -> State:
+    """The rows [n] of a state, as a state of batch n (a copy): work for a few of many sessions."""
+    return _each(lambda tensor: tensor[rows], state)  # type: ignore[no-any-return]
+
+
+def put_rows(state: State, rows: Tensor, new: State) -> State:
+    """``state`` with its rows [n] replaced by those of ``new``; the given state stays as it was."""
+    return _each(lambda old, row: old.index_copy(0, rows, row), state, new)  # type: ignore[no-any-return]
+
+
+def _each(change: Callable[..., Tensor], *states: Any) -> Any:
+    """``change`` of every tensor of states of one shape."""
+    if states[0] is None:
+        return None
+    if isinstance(states[0], Tensor):
+        return change(*states)
+    parts = [_each(change, *pieces) for pieces in zip(*states, strict=True)]
+    return type(states[0])(*parts) if hasattr(states[0], "_fields") else tuple(parts)
 
 
 def _take_row(state: Any, index: int) -> Any:

@@ -1,6 +1,6 @@
 """One step of a batch of conversations. Opens no file, reads no clock, draws from each row's own generator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,9 +20,12 @@ from icebreaker.duplex import (
 )
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.sampling import sample
-from icebreaker.streaming import select
+from icebreaker.streaming import put_rows, take_rows
+from icebreaker.text.segment import Segment
 
 __all__ = ["Dialogue", "StepOutput"]
+
+SHARED_POSITIONS = 16  # a row with more to feed the LLM is fed alone
 
 
 @dataclass(frozen=True)
@@ -139,32 +142,50 @@ class Dialogue:
         if not any(active):
             return state
         self._check_audio(waveform, active, state)
-        mask = torch.tensor(list(active), device=waveform.device)
-        fbank, fbank_state = self.parts.fbank(waveform, state.fbank)
-        state = state._replace(fbank=select(mask, fbank_state, state.fbank))
-        listening = [a and row.utterance is not None for a, row in zip(active, state.rows, strict=True)]
-        if any(listening):
-            mask = torch.tensor(listening, device=waveform.device)
-            frames, encoder_state = self.parts.encoder(fbank, state.encoder)
-            heard, adapter_state = self.parts.adapter(frames, state.adapter)
-            state = state._replace(
-                encoder=select(mask, encoder_state, state.encoder), adapter=select(mask, adapter_state, state.adapter)
-            )
+        rows = torch.tensor([i for i, a in enumerate(active) if a], device=waveform.device)
+        fbank, fbank_state = self.parts.fbank(waveform[rows], take_rows(state.fbank, rows))
+        state = state._replace(fbank=put_rows(state.fbank, rows, fbank_state))
+        frames = dict(zip(rows.tolist(), fbank, strict=True))  # [16, F] each
+        listening = [i for i in frames if state.rows[i].utterance is not None]
+        if listening:
+            state = self._encode(listening, torch.stack([frames[i] for i in listening]), state)
         keep = self.settings.preroll_chunks * CHUNK_FRAMES + 3
-        for i, is_active in enumerate(active):
-            if listening[i]:
-                state = with_heard(state, i, heard[i])
-            if is_active and self.settings.preroll_chunks:
+        for i, new in frames.items():
+            if self.settings.preroll_chunks:
                 history = state.rows[i].history
-                frames_so_far = fbank[i] if history is None else torch.cat([history, fbank[i]])
+                frames_so_far = new if history is None else torch.cat([history, new])
                 state = with_row(state, i, history=frames_so_far[-keep:])
         return state
 
+    def _encode(self, listening: Sequence[int], fbank: Tensor, state: DialogueState) -> DialogueState:
+        """Advance the ears of some rows by a chunk of features [n, 16, F]."""
+        rows = torch.tensor(listening, device=fbank.device)
+        frames, encoder = self.parts.encoder(fbank, take_rows(state.encoder, rows))
+        heard, adapter = self.parts.adapter(frames, take_rows(state.adapter, rows))
+        state = state._replace(
+            encoder=put_rows(state.encoder, rows, encoder), adapter=put_rows(state.adapter, rows, adapter)
+        )
+        for i, new in zip(listening, heard, strict=True):
+            state = with_heard(state, i, new)
+        return state
+
     @torch.inference_mode()
-    def think(self, state: DialogueState) -> tuple[dict[int, tuple[float, float, float]], DialogueState]:
-        """Feed the LLM once: chunks heard get a verdict, replies a token."""
+    def think(
+        self, state: DialogueState, rows: Collection[int] | None = None, longest: int | None = None
+    ) -> tuple[dict[int, tuple[float, float, float]], DialogueState]:
+        """Feed the LLM once: chunks heard get a verdict, replies a token.
+
+        Args:
+            state: the conversations.
+            rows: that may take part; None: all.
+            longest: inputs of a row's own conversation to be fed at most; the rest waits. None: no limit.
+
+        Returns:
+            probabilities of the turn head by row, and the next state.
+        """
         probabilities: dict[int, tuple[float, float, float]] = {}
-        aside = {i: fed for i, row in enumerate(state.rows) if (fed := row.for_branch) is not None}
+        taking_part = [(i, row) for i, row in enumerate(state.rows) if rows is None or i in rows]
+        aside = {i: fed for i, row in taking_part if (fed := row.for_branch) is not None}
         if aside and state.branch is not None:
             last, branch = self._feed(aside, state.branch)
             state = state._replace(branch=branch)
@@ -172,12 +193,15 @@ class Dialogue:
                 state = with_utterance_fed(state, i)
             for i, hidden in last.items():
                 probabilities[i], state = self._judge(i, hidden, state)
-        inputs = {i: fed for i, row in enumerate(state.rows) if (fed := row.for_context) is not None}
+        inputs = {i: fed for i, _ in taking_part if (fed := state.rows[i].for_context) is not None}
         if not inputs:
             return probabilities, state
-        last, context = self._feed(inputs, state.context)
+        last, context = self._feed({i: fed[:longest] for i, fed in inputs.items()}, state.context)
         state = state._replace(context=context)
         for i, hidden in last.items():
+            if longest is not None and len(inputs[i]) > longest:
+                state = with_row(with_utterance_fed(state, i), i, pending=inputs[i][longest:])
+                continue
             row = state.rows[i]
             state = with_row(state, i, pending=None)
             if row.turn is Turn.HEARING and row.utterance is not None and row.utterance.pending is not None:
@@ -189,14 +213,16 @@ class Dialogue:
         return probabilities, state
 
     @torch.inference_mode()
-    def prefill(self, state: DialogueState) -> DialogueState:
-        """Start the next segment of every row that waits for one."""
-        return self.speaker.prefill(state)
+    def prefill(self, state: DialogueState, rows: Collection[int] | None = None) -> DialogueState:
+        """Start the next segment of every row (of ``rows``) that waits for one."""
+        return self.speaker.prefill(state, rows)
 
     @torch.inference_mode()
-    def draw(self, state: DialogueState) -> tuple[dict[int, list[int]], DialogueState]:
-        """Draw codes for the rows that speak."""
-        return self.speaker.draw(state)
+    def draw(
+        self, state: DialogueState, rows: Collection[int] | None = None
+    ) -> tuple[dict[int, list[int]], DialogueState]:
+        """Draw codes for the rows (of ``rows``) that speak."""
+        return self.speaker.draw(state, rows)
 
     @torch.inference_mode()
     def render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[list[Tensor], DialogueState]:
@@ -241,35 +267,47 @@ class Dialogue:
             return state
         history = torch.tensor([reply.tokens], dtype=torch.long, device=hidden.device)
         logits = parts.llm.logits(hidden)[None]
-        token = int(sample(logits, self.settings.text, history, row.generator)[0])
+        token = int(sample(logits, row.manner.text or self.settings.text, history, row.generator)[0])
+        aloud = row.manner.aloud or _all
         if token in parts.llm.eos_ids:
-            rest = self.speaker.segmenter.finish(reply.text, reply.segmenter)
+            rest = self.speaker.segmenter.finish(aloud(reply.text), reply.segmenter) if row.manner.spoken else []
             reply = replace(reply, text_done=True, queue=(*reply.queue, *rest))
             return with_row(state, index, reply=reply)
         tokens = (*reply.tokens, token)
         text = str(parts.llm.tokenizer.decode(tokens, skip_special_tokens=True))
-        segments, segmenter = self.speaker.segmenter.push(text, reply.segmenter, reply.packets)
-        ended = len(tokens) >= self.settings.max_text_tokens
-        rest = self.speaker.segmenter.finish(text, segmenter) if ended else []
+        ended = len(tokens) >= (row.manner.max_text_tokens or self.settings.max_text_tokens)
+        segments, segmenter = list[Segment](), reply.segmenter
+        if row.manner.spoken:
+            segments, segmenter = self.speaker.segmenter.push(aloud(text), reply.segmenter, reply.packets)
+            segments += self.speaker.segmenter.finish(aloud(text), segmenter) if ended else []
         reply = replace(
             reply, tokens=tokens, hidden=(*reply.hidden, hidden), text=text, segmenter=segmenter, text_done=ended,
-            queue=(*reply.queue, *segments, *rest),
+            queue=(*reply.queue, *segments),
         )  # fmt: skip
         return with_row(state, index, reply=reply, pending=None if ended else self.turns.embed([token]))
 
     # The LLM.
 
     def _feed(self, inputs: Mapping[int, Tensor], cache: KVCache) -> tuple[dict[int, Tensor], KVCache]:
-        """Feed each row its [L, D] inputs in one call; the last hidden state [D] of each."""
-        longest = max(len(fed) for fed in inputs.values())
-        sample_input = next(iter(inputs.values()))
-        embeddings = sample_input.new_zeros(len(cache.length), longest, sample_input.shape[1])
-        lengths = torch.zeros_like(cache.length)
-        for i, fed in inputs.items():
-            embeddings[i, : len(fed)] = fed
-            lengths[i] = len(fed)
-        hidden, cache = self.parts.llm(embeddings, cache, lengths)
-        return {i: hidden[i, len(fed) - 1] for i, fed in inputs.items()}, cache
+        """Feed each row its [L, D] inputs; the last hidden state [D] of each.
+
+        Rows with a few positions share a call, from the first of them to the last; a long prefill has one of its own,
+        lest everybody be padded to its length.
+        """
+        short = [i for i, fed in inputs.items() if len(fed) <= SHARED_POSITIONS]
+        last: dict[int, Tensor] = {}
+        for group in [*([i] for i in inputs if i not in short), *([short] if short else [])]:
+            first, stop = min(group), max(group) + 1
+            longest = max(len(inputs[i]) for i in group)
+            embeddings = inputs[first].new_zeros(stop - first, longest, inputs[first].shape[1])
+            lengths = torch.zeros_like(cache.length[first:stop])
+            for i in group:
+                embeddings[i - first, : len(inputs[i])] = inputs[i]
+                lengths[i - first] = len(inputs[i])
+            hidden, slots = self.parts.llm(embeddings, cache.slots(first, stop), lengths)
+            cache = cache.with_slots(first, slots)
+            last |= {i: hidden[i - first, len(inputs[i]) - 1] for i in group}
+        return last, cache
 
     def _check_audio(self, waveform: Tensor, active: Sequence[bool], state: DialogueState) -> None:
         if waveform.shape != (len(state.rows), CHUNK_SAMPLES) or len(active) != len(state.rows):
@@ -277,6 +315,10 @@ class Dialogue:
                 f"expected a waveform of shape {(len(state.rows), CHUNK_SAMPLES)} and as many flags as rows, "
                 f"got {tuple(waveform.shape)} and {len(active)}"
             )
+
+
+def _all(text: str) -> str:
+    return text
 
 
 def _new_text(before: Reply | None, after: Reply | None) -> str:

@@ -1,6 +1,6 @@
 """The second half of a step: segments of text to codes to sound. Knows nothing of listening or of turns."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,7 @@ from icebreaker.dialogue.state import DialogueState, Reply, Row, Speaking, with_
 from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStream, CodecStreamState, OfficialWaveOut
 from icebreaker.models.sampling import sample
-from icebreaker.streaming import put_row
+from icebreaker.streaming import put_row, put_rows, take_rows
 from icebreaker.text.heard import SpokenSegment
 from icebreaker.text.rules import post_process
 from icebreaker.text.segment import Segment, Segmenter
@@ -43,26 +43,33 @@ class Speaker:
         """The state of the exact wave-out for a batch."""
         return self.stream.initial_state(batch)
 
-    def prefill(self, state: DialogueState) -> DialogueState:
-        """Start the next segment of each row that has one waiting and is not speaking."""
+    def prefill(self, state: DialogueState, rows: Collection[int] | None = None) -> DialogueState:
+        """Start the next segment of each row (of ``rows``) that has one waiting and is not speaking."""
         for i, row in enumerate(state.rows):
+            if rows is not None and i not in rows:
+                continue
             while row.reply is not None and row.reply.speaking is None and row.reply.queue:
                 row, state = self._start(i, row, row.reply, state)
         return state
 
-    def draw(self, state: DialogueState) -> tuple[dict[int, list[int]], DialogueState]:
-        """Draw up to ``codes_per_step`` codes for each speaking row."""
-        rows = enumerate(state.rows)
-        speaking = {i: row.reply.speaking for i, row in rows if row.reply and row.reply.speaking}
+    def draw(
+        self, state: DialogueState, rows: Collection[int] | None = None
+    ) -> tuple[dict[int, list[int]], DialogueState]:
+        """Draw up to ``codes_per_step`` codes for each speaking row (of ``rows``)."""
+        speaking = {
+            i: row.reply.speaking
+            for i, row in enumerate(state.rows)
+            if row.reply and row.reply.speaking and (rows is None or i in rows)
+        }
         drawn: dict[int, list[int]] = {i: [] for i in speaking}
         for _ in range(self.settings.codes_per_step):
             busy = [i for i, now in speaking.items() if not now.ended]
             if not busy:
                 break
-            logits, state = self._next_logits({i: speaking[i].last for i in busy}, state)
-            for i in busy:
-                speaking[i], codes = self._draw_one(logits[i : i + 1], speaking[i], state.rows[i])
-                drawn[i] += codes
+            codes, state = self._next_codes({i: speaking[i] for i in busy}, state)
+            for i, code in codes.items():
+                speaking[i], new = self._take(code, speaking[i])
+                drawn[i] += new
         for i, now in speaking.items():
             state = _with_reply(state, i, speaking=now)
         return drawn, state
@@ -122,22 +129,36 @@ class Speaker:
         )  # fmt: skip
         return state._replace(speech=speech, wave=put_row(state.wave, index, self.stream.initial_state(1)))
 
-    def _next_logits(self, last: Mapping[int, int], state: DialogueState) -> tuple[Tensor, DialogueState]:
-        lm = self.parts.codec_lm
-        codes = torch.zeros_like(state.speech.length)
+    def _next_codes(
+        self, speaking: Mapping[int, Speaking], state: DialogueState
+    ) -> tuple[dict[int, int], DialogueState]:
+        """The next code of each row, from one call over the slots from the first of them to the last."""
+        lm, first, stop = self.parts.codec_lm, min(speaking), max(speaking) + 1
+        speech = state.speech
+        assert isinstance(speech, CodecLMState)
+        slots = CodecLMState(*(tensor[first:stop] for tensor in speech))
+        codes = torch.zeros_like(slots.length)
         active = torch.zeros_like(codes, dtype=torch.bool)
-        for i, code in last.items():
-            codes[i], active[i] = code, True
-        logits, speech = lm.step(codes, state.speech, active)
+        for i, now in speaking.items():
+            codes[i - first], active[i - first] = now.last, True
+        logits, slots = lm.step(codes, slots, active)
         if self.settings.mask_special_codes:
             logits[:, [lm.config.bos, lm.config.sos, lm.config.pad]] = -torch.inf
-        return logits, state._replace(speech=speech)
+        length, position = speech.length.clone(), speech.position.clone()
+        length[first:stop], position[first:stop] = slots.length, slots.position
+        state = state._replace(speech=speech._replace(length=length, position=position))
+        if self.settings.speech.greedy and self.settings.speech.repetition_penalty == 1:
+            best = logits.argmax(-1).tolist()
+            return {i: best[i - first] for i in speaking}, state
+        return {i: self._draw_one(logits[i - first], now, state.rows[i]) for i, now in speaking.items()}, state
 
-    def _draw_one(self, logits: Tensor, now: Speaking, row: Row) -> tuple[Speaking, list[int]]:
-        config = self.parts.codec_lm.config
-        history = (config.sos, *now.history)  # the official penalty counts sos too
+    def _draw_one(self, logits: Tensor, now: Speaking, row: Row) -> int:
+        history = (self.parts.codec_lm.config.sos, *now.history)  # the official penalty counts sos too
         past = torch.tensor([history], dtype=torch.long, device=logits.device)
-        code = int(sample(logits, self.settings.speech, past, row.generator)[0])
+        return int(sample(logits[None], self.settings.speech, past, row.generator)[0])
+
+    def _take(self, code: int, now: Speaking) -> tuple[Speaking, list[int]]:
+        config = self.parts.codec_lm.config
         if code == config.eos:
             return replace(now, ended=True), []
         if code >= config.codes:
@@ -149,15 +170,17 @@ class Speaker:
         return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
 
     def _render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:
-        batch, device = len(state.rows), state.speech.length.device
-        codes = torch.zeros(batch, max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
-        lengths = torch.zeros(batch, dtype=torch.long, device=device)
-        last = torch.zeros(batch, dtype=torch.bool, device=device)
-        for i, new in drawn.items():
-            codes[i, : len(new)] = torch.tensor(new, dtype=torch.long, device=device)
-            lengths[i], last[i] = len(new), _speaking(state, i).ended
-        waveform, samples, wave = self.stream(codes, lengths, last, state.wave, self.parts.voice)
-        return {i: waveform[i, : int(samples[i])] for i in drawn}, state._replace(wave=wave)
+        device = state.speech.length.device
+        rows = torch.tensor(list(drawn), device=device)
+        codes = torch.zeros(len(drawn), max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
+        for j, new in enumerate(drawn.values()):
+            codes[j, : len(new)] = torch.tensor(new, dtype=torch.long, device=device)
+        lengths = torch.tensor([len(new) for new in drawn.values()], device=device)
+        last = torch.tensor([_speaking(state, i).ended for i in drawn], device=device)
+        voice = self.parts.voice
+        waveform, samples, wave = self.stream(codes, lengths, last, take_rows(state.wave, rows), voice)
+        sound = {i: waveform[j, : int(samples[j])] for j, i in enumerate(drawn)}
+        return sound, state._replace(wave=put_rows(state.wave, rows, wave))
 
     def _render_official(
         self, drawn: Mapping[int, list[int]], state: DialogueState

@@ -1,5 +1,6 @@
 """Where conversations stand. Tensors batch first, and one small record a row; nothing of it lives in a module."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStreamState, OfficialWaveState
 from icebreaker.models.encoder import EncoderState
 from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.sampling import SamplingConfig
 from icebreaker.text.heard import SpokenSegment
 from icebreaker.text.segment import Segment, SegmenterState
 
 __all__ = [
     "DialogueState",
+    "Manner",
     "Reply",
     "Row",
     "Speaking",
@@ -104,6 +107,23 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How one conversation's replies differ from the settings of all; None: they do not.
+
+    Attributes:
+        text: how text tokens are drawn.
+        max_text_tokens: longest reply.
+        aloud: of the reply's text so far, what is meant for the ear (not a function call, say); it may only grow.
+        spoken: whether the reply is spoken at all.
+    """
+
+    text: SamplingConfig | None = None
+    max_text_tokens: int | None = None
+    aloud: Callable[[str], str] | None = None
+    spoken: bool = True
+
+
+@dataclass(frozen=True)
 class Row:
     """One conversation.
 
@@ -116,6 +136,7 @@ class Row:
         utterance: what the user is saying.
         reply: what the assistant is saying, or has said and may still be playing.
         history: newest log-mel frames [n, F], for the pre-roll.
+        manner: of its replies.
     """
 
     turn: Turn = Turn.LISTENING
@@ -126,6 +147,7 @@ class Row:
     utterance: Utterance | None = None
     reply: Reply | None = None
     history: Tensor | None = None
+    manner: Manner = field(default_factory=Manner)
 
     @property
     def for_context(self) -> Tensor | None:

@@ -30,6 +30,20 @@ class KVCache(NamedTuple):
         """What ``streaming.select`` does to a cache: idle rows get their old length back."""
         return self._replace(length=torch.where(active, self.length, old.length))
 
+    def slots(self, first: int, stop: int) -> "KVCache":
+        """Some neighbouring slots, as a cache of their own over the same memory: work for a few of many sessions."""
+        return KVCache(
+            tuple(key[first:stop] for key in self.keys),
+            tuple(value[first:stop] for value in self.values),
+            self.length[first:stop],
+        )
+
+    def with_slots(self, first: int, slots: "KVCache") -> "KVCache":
+        """What ``slots`` were continued to, from ``first`` on: their lengths, for the memory is the same."""
+        lengths = self.length.clone()
+        lengths[first : first + len(slots.length)] = slots.length
+        return self._replace(length=lengths)
+
     def row(self, index: int) -> "KVCache":
         """A copy of one slot, as a cache of batch 1 that is no longer than it need be: a saved or branched session."""
         length = int(self.length[index])
