@@ -11,11 +11,13 @@ from speech import write_questions
 from test_encoder_ctc import TOY, losses
 from tiny_folder import write_llm
 
+from icebreaker.data.manifest import Item
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import alignment, encoder_ctc
 from icebreaker.training.adapter_ctc import AdapterCTCConfig, batches, run
+from icebreaker.training.ears import heard_ids
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_batches import SpeechConfig
 
@@ -98,3 +100,12 @@ def test_another_vocabulary_is_refused(config: AdapterCTCConfig, tmp_path: Path)
     other = replace(config, adapter=replace(config.adapter, vocabulary=7), output=str(tmp_path))
     with pytest.raises(ValueError, match=r"looks up \(7, 32\).*the LLM has \(259, 32\)"):
         run(other)
+
+
+def test_the_first_word_may_be_said_as_it_is_later_in_a_sentence(finished: AdapterCTCConfig, tmp_path: Path) -> None:
+    llm = LLM.load(Path(finished.llm))
+    item = Item(id="x", audio=tmp_path, seconds=1.0, text="ab ab", voice="v", split="train")
+    plain, spaced = (heard_ids(llm, item, leading_space=space) for space in (False, True))
+    assert spaced[1:] == plain
+    half = len(spaced) // 2
+    assert spaced[:half] == spaced[half:]

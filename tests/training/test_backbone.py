@@ -1,17 +1,20 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from icebreaker.config import load_toml
-from icebreaker.errors import DataError
+from icebreaker.errors import DataError, TrainingError
 from icebreaker.models.llm import LLM
+from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import backbone
 from icebreaker.training.backbone import BackboneConfig
+from icebreaker.training.backbone_answers import Spoken, answer_accuracy
 from icebreaker.training.conversations import Conversation, MixConfig, batches_from, read_conversations
 from icebreaker.training.loop import OptimConfig, Run, fit, train
 
@@ -144,7 +147,7 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
     reports = list(fit(Run({"llm": model}, config.optim), batches, lambda batch: backbone.text_loss(model, batch)))
     assert reports[0].loss > 4
     assert reports[-1].parts["answer_loss"] < 0.5
-    accuracy = backbone.answer_accuracy(model.eval(), tokenizer, conversations[:6])
+    accuracy = answer_accuracy(model.eval(), tokenizer, conversations[:6])
     assert accuracy["accuracy"] == 1.0
 
 
@@ -181,3 +184,106 @@ def test_mini_configuration_is_valid() -> None:
     assert (text.stage, text.vocab_size, text.hidden_size, text.layers) == ("backbone", 2048, 256, 4)
     assert paced.start_from == text.output / "llm"
     assert paced.mix.paced_probability > 0
+
+
+def test_paced_turns_are_written_as_the_ears_write_them(data: Path) -> None:
+    conversations = read_conversations(data / "train.jsonl")
+    tokenizer = backbone.tokenizer_for((text for c in conversations for _, text in c.turns), 300)
+    mix = MixConfig(batch_conversations=2, paced_probability=1.0, leading_space=True)
+    batch = next(batches_from(conversations, tokenizer, mix, 0)(0))
+    for row in batch.ids:
+        asked = tokenizer.decode(row[row != tokenizer.pad_token_id]).split("<|im_start|>user\n")[1]
+        words = asked.split("<|im_end|>")[0]
+        assert words.startswith(" ")
+        assert words.split()[0] == "what"
+        assert words == words.lower()
+        assert "?" not in words
+    wrong = MixConfig(batch_conversations=8, paced_probability=1.0, leading_space=True, mishear=0.6)
+    batch = next(batches_from(conversations, tokenizer, wrong, 0)(0))
+    heard = [tokenizer.decode(row[row != tokenizer.pad_token_id]) for row in batch.ids]
+    assert sum(" what is the capital of france<" in text for text in heard) < len(heard)
+
+
+def test_a_share_of_one_or_more_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mishear: expected a share from 0 to below 1, got 1\.5"):
+        MixConfig(mishear=1.5)
+
+
+def test_embeddings_of_an_earlier_backbone_stay_and_answers_to_speech_are_measured(data: Path, tmp_path: Path) -> None:
+    first = config_for(data, tmp_path / "first")
+    backbone.run(first)
+    mix = MixConfig(batch_conversations=4, paced_probability=0.5, leading_space=True, mishear=0.2)
+    second = replace(config_for(data, tmp_path / "second"), start_from=first.output / "llm", mix=mix)
+    backbone.run(second)
+    models = [LLM.load(config.output / "llm") for config in (first, second)]
+    assert torch.equal(models[0].embedding.weight, models[1].embedding.weight)
+    layers = [llm.model.state_dict()["model.layers.0.mlp.up_proj.weight"] for llm in models]
+    assert not torch.equal(layers[0], layers[1])
+    shas = [json.loads((c.output / "config.json").read_text())["embeddings_sha256"] for c in (first, second)]
+    assert weights_sha256(models[0].embedding) == weights_sha256(models[1].embedding) == shas[1]
+    evaluation = json.loads((second.output / "metrics.jsonl").read_text().splitlines()[-1])["evaluation"]
+    assert evaluation.keys() == {"accuracy", "accuracy/capital", "accuracy_paced", "accuracy_misheard"}
+
+
+def test_what_a_model_knows_by_eye_is_measured_by_ear(data: Path, tmp_path: Path) -> None:
+    config = config_for(data, tmp_path, steps=60, lr=1e-2)
+    conversations = read_conversations(data / "train.jsonl")
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    model = backbone.build_model(config, tokenizer)
+    mix = MixConfig(batch_conversations=4, paced_probability=1.0, leading_space=True)
+    list(fit(Run({"llm": model}, config.optim), batches_from(conversations, tokenizer, mix, 0)(0),
+             lambda batch: backbone.text_loss(model, batch)))  # fmt: skip
+    spoken = Spoken(confusions={}, mishear=0.0)
+    assert answer_accuracy(model.eval(), tokenizer, conversations[:6], spoken=spoken)["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_full_disk_leaves_the_last_folder_whole(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    model = backbone.build_model(config_for(data, tmp_path), tokenizer)
+    if existing:
+        backbone.save_folder(model, tokenizer, tmp_path / "llm")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "llm").glob("*")}
+
+    def full(self: object, folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", full)
+    with pytest.raises(TrainingError, match=r"llm: could not save the language model: .*No space left.* run the stage"):
+        backbone.save_folder(model, tokenizer, tmp_path / "llm")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "llm").glob("*")} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("llm")] == ["llm"] * existing
+
+
+def test_a_full_disk_at_the_last_moment_leaves_the_last_config(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(data, tmp_path / "out")
+    backbone.run(config)
+    before = (config.output / "config.json").read_bytes()
+    write = Path.write_text
+
+    def full(self: Path, text: str) -> int:
+        if "config.json" in self.name:
+            write(self, text[:10])
+            raise OSError(28, "No space left on device")
+        return write(self, text)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TrainingError, match=r"config\.json: could not save"):
+        backbone.run(replace(config, optim=replace(config.optim, steps=3)))
+    assert (config.output / "config.json").read_bytes() == before
+    assert not list(config.output.glob("*.partial"))
+
+
+def test_wide_configurations_are_a_chain_from_one_embedding_table() -> None:
+    folder = Path(__file__).parents[2] / "configs" / "mini"
+    text, paced = (
+        load_toml(folder / f"{name}.toml", BackboneConfig) for name in ("backbone_wide_text", "backbone_wide")
+    )
+    assert text.start_from is not None
+    assert paced.start_from == text.output / "llm"
+    assert paced.mix.leading_space
+    assert 0 < paced.mix.mishear < 0.5

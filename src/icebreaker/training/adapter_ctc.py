@@ -19,11 +19,10 @@ from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.token_lookup import TokenLookup
-from icebreaker.training.ears import project, token_ctc_loss
+from icebreaker.training.ears import heard_ids, project, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig
 from icebreaker.training.error_rate import error_rates, plain_words
 from icebreaker.training.frozen import freeze, stays_frozen
-from icebreaker.training.llm_layout import ids_of
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
@@ -43,6 +42,7 @@ class AdapterCTCConfig:
     data: SpeechConfig
     optim: OptimConfig
     chunks: ChunkConfig = field(default_factory=ChunkConfig)
+    leading_space: bool = False  # as the backbone was trained: the first word is said with a space before it
     answered_only: bool = False  # only recordings with an answer: for an LLM of a narrow domain
     recordings: int = 12_000  # drawn once, as varied as any batch
     rows: int = 48  # of a batch
@@ -139,7 +139,7 @@ class _Stage:
     lookup: TokenLookup
 
     def loss(self, batch: list[Frames]) -> tuple[Tensor, Mapping[str, Tensor]]:
-        ids = [ids_of(self.llm, row.item.text) for row in batch]
+        ids = [heard_ids(self.llm, row.item, leading_space=self.config.leading_space) for row in batch]
         return token_ctc_loss(self.lookup, self.speak(batch), ids), {}
 
     def speak(self, batch: list[Frames]) -> list[Tensor]:
@@ -153,5 +153,5 @@ class _Stage:
         said = []
         for first in range(0, len(heard), self.config.rows):
             for row in self.speak(heard[first : first + self.config.rows]):
-                said.append(self.llm.tokenizer.decode(self.lookup.read(row)))
+                said.append(self.llm.tokenizer.decode(self.lookup.read(row)).strip())
         return error_rates([plain_words(row.item.text) for row in heard], [plain_words(text) for text in said])

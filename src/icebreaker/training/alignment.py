@@ -23,7 +23,7 @@ from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
-from icebreaker.training.ears import Chat, Ears, Heard, token_ctc_loss
+from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
@@ -62,6 +62,7 @@ class AlignmentConfig:
     transcript_weight: float = 1.0
     ctc_weight: float = 0.3
     token_ctc_weight: float = 0.0
+    leading_space: bool = False  # of the tokens of token_ctc_weight; as in stage adapter_ctc
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
@@ -168,7 +169,7 @@ class _Stage:
         if config.token_ctc_weight and known:
             lookup = self.ears.adapter.lookup
             assert lookup is not None
-            ids = [ids_of(self.llm, batch.items[i].text) for i in known]  # as plain as heard
+            ids = [heard_ids(self.llm, batch.items[i], leading_space=config.leading_space) for i in known]
             parts["token_ctc"] = token_ctc_loss(lookup, [heard.vectors[i] for i in known], ids)
             loss = loss + config.token_ctc_weight * parts["token_ctc"]
         return loss, parts

@@ -4,6 +4,7 @@ Icebreaker rides on any Hugging Face LLM; this stage exists so that one can be t
 an ordinary Hugging Face folder (Qwen2 architecture, byte-level BPE, ChatML template), stored in half precision.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,13 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from icebreaker.config import to_mapping
+from icebreaker.errors import TrainingError
 from icebreaker.models.llm import LLM
+from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.backbone_answers import Spoken, answer_accuracy, fed
 from icebreaker.training.conversations import (
     DEFAULT_SYSTEM,
     Conversation,
@@ -28,9 +33,11 @@ from icebreaker.training.conversations import (
     plain,
     read_conversations,
 )
+from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.mishearing import confusable_tokens
 
-__all__ = ["BackboneConfig", "answer_accuracy", "build_model", "run", "save_folder", "text_loss", "tokenizer_for"]
+__all__ = ["BackboneConfig", "build_model", "evaluation", "run", "save_folder", "text_loss", "tokenizer_for"]
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
@@ -114,7 +121,12 @@ def build_model(config: BackboneConfig, tokenizer: PreTrainedTokenizerFast) -> Q
 
 
 def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
-    """Train, evaluate and write ``output/llm`` (the Hugging Face folder) beside last.pt and metrics.jsonl."""
+    """Train, evaluate and write ``output/llm`` (the Hugging Face folder) beside last.pt, metrics.jsonl and config.json.
+
+    Raises:
+        DataError: the conversations cannot be read.
+        TrainingError: something cannot be saved, or embeddings moved that were to stay.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     conversations = read_conversations(config.data / "train.jsonl")
@@ -122,30 +134,45 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
     if config.start_from is None:
         tokenizer = tokenizer_for(_texts(conversations), config.vocab_size)
         model = build_model(config, tokenizer)
-    else:  # embeddings stay, so a speech decoder that was trained on them stays valid
+    else:
         earlier = LLM.load(config.start_from)
         tokenizer, model = earlier.tokenizer, earlier.model.requires_grad_(True)
-        model.get_input_embeddings().requires_grad_(False)
-    run_ = Run({"llm": model}, config.optim)
-
-    def loss_fn(batch: TextBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return text_loss(model, batch)
+    embeddings = model.get_input_embeddings()
+    # What was trained on the embeddings of an earlier backbone, a speech decoder or an adapter, stays valid.
+    still = stays_frozen(embeddings, "the embeddings") if config.start_from else contextlib.nullcontext()
+    valid = valid[:: max(1, len(valid) // config.evaluate_conversations)]
 
     def evaluate() -> Mapping[str, float]:
-        model.eval()
-        figures = answer_accuracy(model, tokenizer, valid[:: max(1, len(valid) // config.evaluate_conversations)])
-        model.train()
+        figures = evaluation(model, tokenizer, valid, config.mix)
         save_folder(model, tokenizer, config.output / "llm-partial")
         return figures
 
     model.train()
-    train(
-        run_, batches_from(conversations, tokenizer, config.mix, config.optim.seed), loss_fn, config.output,
-        evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
-    )  # fmt: skip
+    with still:
+        train(
+            Run({"llm": model}, config.optim),
+            batches_from(conversations, tokenizer, config.mix, config.optim.seed),
+            lambda batch: text_loss(model, batch), config.output,
+            evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
+        )  # fmt: skip
     save_folder(model, tokenizer, config.output / "llm")
-    (config.output / "config.json").write_text(json.dumps(to_mapping(config), indent=2))
+    _save_config(config.output, {**to_mapping(config), "embeddings_sha256": weights_sha256(embeddings)})
     shutil.rmtree(config.output / "llm-partial", ignore_errors=True)
+
+
+def evaluation(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, valid: Sequence[Conversation], mix: MixConfig
+) -> dict[str, float]:
+    """Accuracy of answers to written questions, by kind; and to paced and misheard ones where ``mix`` trains these."""
+    model.eval()
+    figures = answer_accuracy(model, tokenizer, valid)
+    if mix.paced_probability:
+        confusions = confusable_tokens(tokenizer)
+        for name, share in (("paced", 0.0), ("misheard", mix.mishear)):
+            spoken = Spoken(confusions=confusions, mishear=share)
+            figures[f"accuracy_{name}"] = answer_accuracy(model, tokenizer, valid, spoken=spoken)["accuracy"]
+    model.train()
+    return figures
 
 
 def text_loss(model: Qwen2ForCausalLM, batch: TextBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -153,8 +180,7 @@ def text_loss(model: Qwen2ForCausalLM, batch: TextBatch) -> tuple[Tensor, Mappin
 
     The padding token stands for the pauses of speech (``MixConfig.paced_probability``) and is fed as a zero vector.
     """
-    embeddings = model.get_input_embeddings()(batch.ids[:, :-1])
-    embeddings = embeddings.masked_fill((batch.ids[:, :-1] == model.config.pad_token_id)[..., None], 0.0)
+    embeddings = fed(model, batch.ids[:, :-1])
     hidden_states = model.model(inputs_embeds=embeddings, attention_mask=batch.mask[:, :-1]).last_hidden_state
     weights = batch.weights[:, 1:]
     wanted = weights > 0
@@ -165,42 +191,50 @@ def text_loss(model: Qwen2ForCausalLM, batch: TextBatch) -> tuple[Tensor, Mappin
     return (losses * scale).sum() / scale.sum(), {"answer_loss": losses.detach()[answers].mean()}
 
 
-@torch.inference_mode()
-def answer_accuracy(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation], batch: int = 32
-) -> dict[str, float]:
-    """Share of greedy last answers that equal the reference (case and punctuation aside), in all and by kind."""
-    correct: dict[str, list[float]] = {}
-    for start in range(0, len(conversations), batch):
-        group = conversations[start : start + batch]
-        prompts = [tokenizer.encode(_chatml(c, c.turns[:-1]) + "<|im_start|>assistant\n") for c in group]
-        width = max(map(len, prompts))
-        pad, eos = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        output = model.generate(
-            ids, attention_mask=mask, max_new_tokens=60, do_sample=False, eos_token_id=eos, pad_token_id=pad
-        )
-        for conversation, row in zip(group, output[:, width:], strict=True):
-            heard = plain(tokenizer.decode(row, skip_special_tokens=True))
-            hit = float(heard == plain(conversation.turns[-1][1]))
-            correct.setdefault("accuracy", []).append(hit)
-            correct.setdefault(f"accuracy/{conversation.kind}", []).append(hit)
-    return {name: sum(hits) / len(hits) for name, hits in correct.items()}
-
-
 def save_folder(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the Hugging Face folder in half precision, aside first: whoever waits for it never sees half of it."""
-    aside = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Write the Hugging Face folder in half precision, aside first: whoever waits for it never sees half of it.
+
+    Raises:
+        TrainingError: it could not be written; what was there before is whole.
+    """
+    aside, earlier = (folder.with_name(f"{folder.name}.{end}") for end in ("writing", "earlier"))
     half = Qwen2ForCausalLM(model.config).to(torch.float16)
     half.load_state_dict(model.state_dict())
     half.tie_weights()
     half.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    half.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(aside, folder)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        half.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        shutil.rmtree(earlier, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, earlier)
+        os.replace(aside, folder)
+    except (OSError, SafetensorError) as error:
+        if earlier.exists() and not folder.exists():
+            os.replace(earlier, folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise _unsaved(folder, error) from error
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _save_config(output: Path, values: Mapping[str, object]) -> None:
+    aside = output / "config.json.partial"
+    try:
+        aside.write_text(json.dumps(values, indent=2) + "\n")
+        os.replace(aside, output / "config.json")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise _unsaved(output / "config.json", error) from error
+
+
+def _unsaved(path: Path, error: Exception) -> TrainingError:
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return TrainingError(
+        f"{path}: could not save the language model: {reason}; free some disk space and run the stage again, "
+        "it goes on from its last checkpoint"
+    )
 
 
 def _texts(conversations: Sequence[Conversation]) -> Iterator[str]:
@@ -210,8 +244,3 @@ def _texts(conversations: Sequence[Conversation]) -> Iterator[str]:
             yield text
             if role == "user":
                 yield plain(text)
-
-
-def _chatml(conversation: Conversation, turns: Sequence[tuple[str, str]]) -> str:
-    messages = [("system", conversation.system or DEFAULT_SYSTEM), *turns]
-    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in messages)

@@ -12,9 +12,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from icebreaker.data.corpus import UNASKED
+from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
+from icebreaker.training.mishearing import Confusions, confusable_tokens, mishear
 
-__all__ = ["DEFAULT_SYSTEM", "Conversation", "MixConfig", "TextBatch", "batches_from", "plain", "read_conversations"]
+__all__ = [
+    "DEFAULT_SYSTEM",
+    "Conversation",
+    "MixConfig",
+    "TextBatch",
+    "batches_from",
+    "heard_ids",
+    "paced",
+    "plain",
+    "read_conversations",
+]
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 SPEECH_IS_PLAIN = 0.8  # of paced turns, without case and punctuation
@@ -30,8 +43,15 @@ class MixConfig:
     plain_probability: float = 0.4  # user turns without case and punctuation: what speech sounds like
     default_system_probability: float = 0.7  # where the data leaves the system prompt open; else there is none
     user_weight: float = 0.1  # of a user token's loss, against 1 for an assistant's
-    paced_probability: float = 0.0  # user turns at the pace of speech, see ``_paced``
+    paced_probability: float = 0.0  # user turns at the pace of speech, see ``paced``
+    leading_space: bool = False  # paced user turns begin with a space: the first word is the token it is anywhere else
+    mishear: float = 0.0  # of a paced turn's tokens at most; each turn draws its own share, see ``mishearing.py``
     max_tokens: int = 2048  # of a row
+
+    def __post_init__(self) -> None:
+        for name in ("join_probability", "mishear"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,7 @@ def batches_from(
     conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, mix: MixConfig, seed: int
 ) -> Callable[[int], Iterator[TextBatch]]:
     """The endless stream of batches from any micro-batch on: batch i depends on (seed, i) only."""
+    confusions = confusable_tokens(tokenizer) if mix.mishear else {}
     by_system: dict[str | None, list[Conversation]] = {}
     for conversation in conversations:
         by_system.setdefault(conversation.system, []).append(conversation)
@@ -81,7 +102,9 @@ def batches_from(
         rng = random.Random(f"{seed}/{index}")
         count = POOL_BATCHES * mix.batch_conversations
         order = list(_epoch_slice(len(conversations), index * count, count, seed))
-        encoded = [_encode(_joined(conversations[i], by_system, mix, rng), tokenizer, mix, rng) for i in order]
+        encoded = [
+            _encode(_joined(conversations[i], by_system, mix, rng), tokenizer, mix, rng, confusions) for i in order
+        ]
         encoded.sort(key=lambda row: len(row[0]))
         batches = [_pad(encoded[i : i + mix.batch_conversations]) for i in range(0, count, mix.batch_conversations)]
         rng.shuffle(batches)
@@ -126,39 +149,49 @@ def _joined(
     first: Conversation, by_system: Mapping[str | None, list[Conversation]], mix: MixConfig, rng: random.Random
 ) -> Conversation:
     turns = list(first.turns)
-    while rng.random() < mix.join_probability and len(turns) < 16:
-        turns += rng.choice(by_system[first.system]).turns
+    while first.kind != UNASKED and rng.random() < mix.join_probability and len(turns) < 16:
+        other = rng.choice(by_system[first.system])
+        turns += other.turns if other.kind != UNASKED else ()
     return Conversation(first.kind, first.system, tuple(turns))
 
 
 def _encode(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerFast, mix: MixConfig, rng: random.Random
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerFast,
+    mix: MixConfig,
+    rng: random.Random,
+    confusions: Confusions,
 ) -> tuple[list[int], list[float]]:
     """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1."""
     system = conversation.system
     if system is None and rng.random() < mix.default_system_probability:
         system = DEFAULT_SYSTEM
-    paced = mix.paced_probability > 0 and rng.random() < mix.paced_probability
-    spoken = rng.random() < (mix.plain_probability if not paced else SPEECH_IS_PLAIN)
-    pieces = [(f"<|im_start|>system\n{system}<|im_end|>\n", 0.0)] if system else []
+    at_pace = mix.paced_probability > 0 and rng.random() < mix.paced_probability
+    spoken = rng.random() < (mix.plain_probability if not at_pace else SPEECH_IS_PLAIN)
+    pieces = [(_ids(tokenizer, f"<|im_start|>system\n{system}<|im_end|>\n"), 0.0)] if system else []
     for role, text in conversation.turns:
         weight = 1.0 if role == "assistant" else mix.user_weight
-        pieces.append((f"<|im_start|>{role}\n", 0.0))
-        pieces.append((plain(text) if spoken and role == "user" else text, weight))
-        pieces.append(("<|im_end|>", weight))
-        pieces.append(("\n", 0.0))
-    ids: list[int] = []
-    weights: list[float] = []
-    for text, weight in pieces:
-        new = tokenizer.encode(text, add_special_tokens=False)
-        if paced and weight == mix.user_weight and text != "<|im_end|>":
-            new, weight = _paced(new, tokenizer.pad_token_id, rng), 0.0
-        ids += new
-        weights += [weight] * len(new)
+        said = (_ids(tokenizer, plain(text) if spoken and role == "user" else text), weight)
+        if role == "user" and at_pace and mix.leading_space:
+            said = (paced(heard_ids(text, tokenizer, confusions, mix.mishear, rng), tokenizer.pad_token_id, rng), 0.0)
+        elif role == "user" and at_pace:
+            said = (paced(said[0], tokenizer.pad_token_id, rng), 0.0)
+        pieces += [(_ids(tokenizer, f"<|im_start|>{role}\n"), 0.0), said]
+        pieces += [(_ids(tokenizer, "<|im_end|>"), weight), (_ids(tokenizer, "\n"), 0.0)]
+    ids = [each for piece, _ in pieces for each in piece]
+    weights = [weight for piece, weight in pieces for _ in piece]
     return ids[: mix.max_tokens], weights[: mix.max_tokens]
 
 
-def _paced(ids: Sequence[int], filler: int, rng: random.Random) -> list[int]:
+def heard_ids(
+    text: str, tokenizer: PreTrainedTokenizerFast, confusions: Confusions, mishear_most: float, rng: random.Random
+) -> list[int]:
+    """A user turn as the ears write it: lower case, no marks, a space before the first word, some tokens misheard."""
+    ids = _ids(tokenizer, f" {normalise(text)}")
+    return mishear(ids, confusions, rng.uniform(0, mishear_most), rng) if mishear_most else ids
+
+
+def paced(ids: Sequence[int], filler: int, rng: random.Random) -> list[int]:
     """A user's tokens as speech will bring them: fillers before, between and after, now and then a token twice.
 
     An adapter gives 12.5 vectors a second whether or not a word is being said. A large LLM reads past the empty ones;
@@ -168,6 +201,10 @@ def _paced(ids: Sequence[int], filler: int, rng: random.Random) -> list[int]:
     for each in ids:
         row += [each] * (2 if rng.random() < 0.15 else 1) + [filler] * rng.choice((0, 0, 1, 1, 2, 2, 3, 4, 6))
     return row + [filler] * rng.randint(0, 8)
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _pad(rows: Sequence[tuple[list[int], list[float]]]) -> TextBatch:

@@ -17,7 +17,7 @@ from icebreaker.models.token_lookup import TokenLookup
 from icebreaker.training.ctc import ctc_loss
 from icebreaker.training.llm_layout import ids_of
 
-__all__ = ["Chat", "Ears", "Heard", "project", "token_ctc_loss"]
+__all__ = ["Chat", "Ears", "Heard", "heard_ids", "project", "token_ctc_loss"]
 
 
 class Heard(NamedTuple):
@@ -58,6 +58,15 @@ def token_ctc_loss(lookup: TokenLookup, vectors: list[Tensor], ids: list[list[in
     logits = lookup.logits(nn.utils.rnn.pad_sequence(vectors, batch_first=True))
     lengths = torch.tensor([len(row) for row in vectors])
     return ctc_loss(logits, lengths, [1 + torch.tensor(row) for row in ids])
+
+
+def heard_ids(llm: LLM, item: Item, *, leading_space: bool) -> list[int]:
+    """The tokens an adapter is to say for ``item``, as plain as heard.
+
+    With ``leading_space`` the first word is the same token as it is later in a sentence; a backbone has to have been
+    trained on paced text of that kind (``mix.leading_space``).
+    """
+    return ids_of(llm, f" {item.text}" if leading_space else item.text)
 
 
 class Chat:
