@@ -35,7 +35,7 @@ def _mu_decoded() -> NDArray[np.int16]:
 
 
 def _a_decoded() -> NDArray[np.int16]:
-    """The sample of every A-law byte [256]: as mu-law, but with every other bit inverted and the first segment linear."""
+    """The sample of every A-law byte [256]: as mu-law, but every other bit is inverted, the first segment linear."""
     byte = np.arange(256, dtype=np.int32) ^ 0x55
     step, segment = (byte & 0x0F) << 4, (byte & 0x70) >> 4
     magnitude = np.where(segment == 0, step + 8, step + 0x108 << np.maximum(segment - 1, 0))
@@ -48,7 +48,8 @@ def _mu_encoded() -> NDArray[np.uint8]:
     magnitude = np.minimum(np.abs(pcm >> 2) << 2, MU_CLIP) + MU_BIAS  # the standard's samples have 14 bits
     segment = np.floor(np.log2(magnitude)).astype(np.int32) - 7
     step = (magnitude >> (segment + 3)) & 0x0F
-    return (~(np.where(pcm < 0, 0x80, 0) | segment << 4 | step) & 0xFF).astype(np.uint8)
+    encoded: NDArray[np.uint8] = (~(np.where(pcm < 0, 0x80, 0) | segment << 4 | step) & 0xFF).astype(np.uint8)
+    return encoded
 
 
 def _a_encoded() -> NDArray[np.uint8]:
@@ -57,7 +58,8 @@ def _a_encoded() -> NDArray[np.uint8]:
     magnitude = np.where(pcm < 0, ~pcm, pcm)
     segment = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int32) - 7, 0)
     step = (magnitude >> np.maximum(segment + 3, 4)) & 0x0F
-    return ((np.where(pcm < 0, 0, 0x80) | segment << 4 | step) ^ 0x55).astype(np.uint8)
+    encoded: NDArray[np.uint8] = ((np.where(pcm < 0, 0, 0x80) | segment << 4 | step) ^ 0x55).astype(np.uint8)
+    return encoded
 
 
 DECODED: dict[Law, NDArray[np.int16]] = {"mu": _mu_decoded(), "a": _a_decoded()}
