@@ -30,6 +30,7 @@ def serve(
     sessions: Annotated[int, typer.Option(min=1, help="Conversations at once.")] = 8,
     minutes: Annotated[float, typer.Option(min=0.01, help="Of real time.")] = 1.0,
     barge_in: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of questions that interrupt.")] = 0.3,
+    exchanges: Annotated[int, typer.Option(min=1, help="Questions in one conversation.")] = 4,
     questions: Annotated[
         list[Path] | None, typer.Option(help="Recorded questions: files, or a manifest's; default: synthesised.")
     ] = None,
@@ -46,7 +47,9 @@ def serve(
     from icebreaker.evaluation.load import LoadConfig, bear_load, load_report
     from icebreaker.evaluation.provenance import machine_facts
 
-    config = LoadConfig(sessions=sessions, minutes=minutes, barge_in=barge_in, turns=turns.value, seed=target.seed)
+    config = LoadConfig(
+        sessions=sessions, minutes=minutes, barge_in=barge_in, exchanges=exchanges, turns=turns.value, seed=target.seed
+    )
     recordings = _recordings(questions, target.out, limit, split)
     facts = {"command": command_line(), **machine_facts(), "model": target.model, "server": target.server or "our own"}
     if target.label:

@@ -94,7 +94,12 @@ def test_a_server_that_does_not_tell_what_it_kept() -> None:
     assert isinstance(failed, m.Failed)
     assert failed.code == "not_told"
     wire.incoming({"type": "conversation.item.truncated", "item_id": "j", "audio_end_ms": 320})
-    silent = {"id": "j", "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": None}]}
+    silent = {
+        "id": "j",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_audio", "transcript": None}],
+    }
     (failed,) = wire.incoming({"type": "conversation.item.retrieved", "item": silent})[0]
     assert isinstance(failed, m.Failed)
     assert failed.code == "not_told"

@@ -7,7 +7,8 @@ import pytest
 
 from icebreaker.audio.pcm import load_audio
 from icebreaker.errors import ConfigError
-from icebreaker.evaluation.recognisers import RECOGNISER_RATE, ClosedSet, load_recogniser
+from icebreaker.evaluation.recognisers import RECOGNISER_RATE, ClosedSet, PocketSphinx, load_recogniser
+from icebreaker.evaluation.wording import words_of
 
 SENTENCES = ["The capital of France is Paris.", "Eight minus six is two.", "A cat says meow."]
 
@@ -28,6 +29,23 @@ def test_closed_set_tells_which_sentence_was_said(spoken: np.ndarray) -> None:
     assert recogniser.transcribe(spoken) == "eight minus six is two"
     assert recogniser.transcribe(0.2 * spoken) == "eight minus six is two"  # nothing is carried over, level is free
     assert recogniser.transcribe(np.zeros(RECOGNISER_RATE, np.float32)) == ""
+
+
+def test_free_decoding_needs_no_grammar(tmp_path: Path) -> None:
+    """The words of clear speech, in time and in order, whatever came before and however loud."""
+    if shutil.which("flite") is None:
+        pytest.skip("flite is not installed")
+    path, sentence = tmp_path / "said.wav", "She said that her brother works in a large hospital."
+    subprocess.run(["flite", "-voice", "rms", "-t", sentence, "-o", str(path)], check=True)
+    said, recogniser = load_audio(path, RECOGNISER_RATE), load_recogniser("pocketsphinx")
+    assert recogniser.transcribe(said) == words_of(sentence)
+    assert recogniser.transcribe(np.zeros(RECOGNISER_RATE, np.float32)) == ""
+    assert recogniser.transcribe(0.2 * said) == words_of(sentence)
+    assert isinstance(recogniser, PocketSphinx)
+    timed = recogniser.timed(said)
+    assert [word for word, _, _ in timed] == words_of(sentence).split()
+    assert all(start < end for _, start, end in timed)
+    assert 0 <= timed[0][1] < timed[-1][2] <= len(said) / RECOGNISER_RATE + 0.05
 
 
 def test_wrong_recognisers_are_named(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class LoadConfig:
         sessions: conversations at once.
         minutes: of real time; conversations that have begun are led to their end.
         barge_in: share of questions that interrupt the answer before them.
-        questions: in one conversation.
+        exchanges: questions in one conversation; then the next one begins.
         turns: who ends the user's turn: ``model`` or ``silence``.
         ramp_s: over which the sessions begin.
         seed: of every choice.
@@ -48,14 +48,14 @@ class LoadConfig:
     sessions: int = 8
     minutes: float = 1.0
     barge_in: float = 0.3
-    questions: int = 4
+    exchanges: int = 4
     turns: str = "model"
     ramp_s: float = 2.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sessions < 1 or self.minutes <= 0 or self.questions < 1 or not 0 <= self.barge_in <= 1:
-            raise ValueError(f"expected sessions, minutes and questions above 0 and a share of barge-ins, got {self}")
+        if self.sessions < 1 or self.minutes <= 0 or self.exchanges < 1 or not 0 <= self.barge_in <= 1:
+            raise ValueError(f"expected sessions, minutes and exchanges above 0 and a share of barge-ins, got {self}")
 
 
 @dataclass
@@ -165,7 +165,7 @@ async def _session(
 
 def _conversation(rng: random.Random, questions: Sequence[Part], config: LoadConfig) -> Scene:
     parts = [_cued(rng.choice(questions), Cue(at_s=rng.uniform(0.2, 0.8)))]
-    for _ in range(config.questions - 1):
+    for _ in range(config.exchanges - 1):
         rude = rng.random() < config.barge_in
         cue = Cue(speaking_s=rng.uniform(0.4, 1.0)) if rude else Cue(silent_s=rng.uniform(0.4, 1.2))
         parts.append(_cued(rng.choice(questions), cue))

@@ -1,5 +1,7 @@
 """A dialogue as a thing that is asked and answers, in writing or aloud. Knows nothing of scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,20 +9,19 @@ from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.dialogue import Dialogue
-from icebreaker.dialogue.state import DialogueState, Reply, Utterance, with_row
+from icebreaker.dialogue.state import DialogueState, Manner, Utterance, with_row
 from icebreaker.duplex import Committed, DuplexConfig, Turn
 from icebreaker.talking import Answer, answer_turn
 
 __all__ = ["answer_aloud", "answer_in_writing", "chunks_of", "say"]
 
-LISTENING_RATE = 12.5  # LLM positions a second of speech
 SOMETHING = "Please say something."  # what the speech decoder's training asks where a sentence answers nothing
 NEVER = DuplexConfig(take_threshold=1.0, ignore_threshold=1.0)  # the recording is the turn, as in `icebreaker talk`
 
 
 def answer_in_writing(dialogue: Dialogue, question: str, *, seed: int = 0) -> str:
     """Text in, text out, with the same prompt, template and sampling as speech: T→T."""
-    parts = dialogue.parts
+    parts = dialogue.model
     ids = [*parts.chat.prefix_ids(first=True), *parts.llm.tokenizer.encode(question, add_special_tokens=False)]
     state = dialogue.initial_state([seed], len(ids) + _reply_room(dialogue))
     asked = Utterance(start=0, pending=dialogue.turns.embed(ids))
@@ -37,14 +38,14 @@ def answer_aloud(
     """Speech in, text and speech out, with a clock: A→T and A→S. ``waveform`` [S] at 16 kHz is one turn."""
     dialogue = dialogue if use_turn_head else dialogue.with_duplex(NEVER)
     chunks = chunks_of(waveform)
-    state = dialogue.initial_state([seed], int(len(chunks) * 0.16 * LISTENING_RATE) + _reply_room(dialogue))
+    state = dialogue.initial_state([seed], dialogue.positions(len(chunks) * 0.16) + _reply_room(dialogue))
     return answer_turn(dialogue, list(chunks), state)[0]
 
 
 @torch.inference_mode()
 def say(dialogue: Dialogue, text: str, *, asked: str = SOMETHING, seed: int = 0) -> NDArray[np.float32]:
     """[S] at the codec's rate: ``text`` as the dialogue would speak it, had its LLM answered ``asked`` with it."""
-    parts = dialogue.parts
+    parts = dialogue.model
     encode = parts.llm.tokenizer.encode
     question = encode(asked, add_special_tokens=False)
     before = [*parts.chat.before_ids, *parts.chat.prefix_ids(first=True), *question, *parts.chat.suffix_ids]
@@ -52,8 +53,8 @@ def say(dialogue: Dialogue, text: str, *, asked: str = SOMETHING, seed: int = 0)
     embeddings = dialogue.turns.embed([*before, *tokens])[None]
     state = dialogue.initial_state([seed], embeddings.shape[1])
     hidden, _ = parts.llm(embeddings, state.context, torch.tensor([embeddings.shape[1]], device=embeddings.device))
-    predicting = hidden[0, len(before) - 1 : len(before) - 1 + len(tokens)]
-    return _speak(dialogue, with_row(state, 0, turn=Turn.SPEAKING, reply=_written(dialogue, tokens, predicting)))
+    predicting = hidden[0, len(before) - 1 : len(before) + len(tokens)]
+    return _speak(dialogue, _written(dialogue, tokens, predicting, state))
 
 
 def chunks_of(waveform: NDArray[np.float32]) -> Tensor:
@@ -62,16 +63,18 @@ def chunks_of(waveform: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(padded, dtype=np.float32)).view(-1, CHUNK_SAMPLES)
 
 
-def _written(dialogue: Dialogue, tokens: list[int], hidden: Tensor) -> Reply:
-    """A reply whose text is complete and of which nothing was spoken yet."""
-    segmenter, decode = dialogue.speaker.segmenter, dialogue.parts.llm.tokenizer.decode
-    stand, queue, text = segmenter.initial_state(), [], ""
+def _written(dialogue: Dialogue, tokens: list[int], hidden: Tensor, state: DialogueState) -> DialogueState:
+    """A conversation with a reply whose text is complete and of which nothing was spoken yet.
+
+    ``hidden`` [n + 1, D] are the states that predicted the tokens, and the reply's end.
+    """
+    speaker, decode, manner = dialogue.speaker, dialogue.model.llm.tokenizer.decode, Manner()
+    reply, state = speaker.begin(0, 0, state)
     for count in range(1, len(tokens) + 1):
         text = str(decode(tokens[:count], skip_special_tokens=True))
-        segments, stand = segmenter.push(text, stand, 0)
-        queue += segments
-    queue += segmenter.finish(text, stand)
-    return Reply(0, stand, tokens=tuple(tokens), hidden=tuple(hidden), text=text, queue=tuple(queue), text_done=True)
+        reply = speaker.wrote(replace(reply, tokens=tuple(tokens[:count]), text=text), manner)
+    reply = speaker.finished(replace(reply, hidden=tuple(hidden), text_done=True), manner)
+    return with_row(state, 0, turn=Turn.SPEAKING, reply=reply, pending=None)
 
 
 def _speak(dialogue: Dialogue, state: DialogueState) -> NDArray[np.float32]:
@@ -85,4 +88,4 @@ def _speak(dialogue: Dialogue, state: DialogueState) -> NDArray[np.float32]:
 
 
 def _reply_room(dialogue: Dialogue) -> int:
-    return 200 + len(dialogue.parts.chat.before_ids) + dialogue.settings.max_text_tokens
+    return 200 + len(dialogue.model.chat.before_ids) + dialogue.settings.max_text_tokens

@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.errors import ConfigError, DataError
+from icebreaker.evaluation import instruct as module
+from icebreaker.evaluation.instruct import InstructConfig, evaluate_instruct
+from icebreaker.evaluation.instructions import Instruction, read_instructions
+from icebreaker.evaluation.judge import Verdict
+from icebreaker.evaluation.run import Run
+from icebreaker.talking import Answer
+
+QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
+SPOKEN = soundfile.read(QUESTION, dtype="float32")
+
+
+class Parrot:
+    """Says what it hears, and claims to have said something else."""
+
+    sample_rate = SPOKEN[1]
+    asked = 0
+
+    def write(self, question: str, *, seed: int = 0) -> str:
+        return question
+
+    def answer(self, waveform: np.ndarray, *, seed: int = 0, use_turn_head: bool = False) -> Answer:
+        self.asked += 1
+        latency = {"first text": 10.0, "first sound": 40.0 * self.asked}
+        return Answer(
+            self.sample_rate, text="what is the capital of france", waveform=SPOKEN[0], latency_ms=latency,
+            lagging_words=self.asked, text_ms=500.0, total_ms=2000.0,
+        )  # fmt: skip
+
+
+class Moody:
+    """Marks what it has marks for, and says why it has none."""
+
+    name = "moody"
+
+    def __init__(self, marks: dict[str, Verdict]) -> None:
+        self.marks, self.asked = marks, list[tuple[str, str]]()
+
+    def mark(self, instruction: str, reply: str) -> Verdict:
+        self.asked.append((instruction, reply))
+        return self.marks.get(instruction, Verdict(reason="no marks today"))
+
+
+def instruction(name: str, text: str) -> Instruction:
+    return Instruction(id=name, audio=QUESTION, text=text)
+
+
+class HardOfHearing:
+    name = "hard of hearing"
+
+    def transcribe(self, waveform: np.ndarray) -> str:
+        return "what is the capital of friends"
+
+
+def test_text_and_speech_are_judged_and_the_unscored_count_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_recogniser", lambda name: HardOfHearing())
+    parrot = Parrot()
+    run = Run(system=parrot, model={"model": "parrot"}, out=tmp_path)
+    asked = [instruction("a", "one"), instruction("b", "two")]
+    config = InstructConfig(mos="")
+    judge = Moody({"one": Verdict(content=4.0, style=2.0)})
+    report = evaluate_instruct(run, asked, config, judge)
+    figures = report.figures["as it is"]
+    assert figures["S2TIF"] == {"content": 4.0, "style": 2.0, "scored": 1}
+    assert figures["S2SIF"]["scored"] == 1
+    assert figures["unscored"] == 2
+    assert {reply for _, reply in judge.asked} == {"what is the capital of france", "what is the capital of friends"}
+    assert figures["first sound"]["average"] == pytest.approx(60.0)
+    assert figures["lagging words"]["average"] == pytest.approx(1.5)
+    assert (figures["text s"]["average"], figures["speech s"]["average"]) == (0.5, 2.0)
+    assert figures["words a second"]["p50"] == pytest.approx(6 / (len(SPOKEN[0]) / SPOKEN[1]))
+    assert figures["wer"] == pytest.approx(100 / 6)
+    page = report.markdown()
+    assert "no marks today" in page
+    assert "| LLaMA-Omni (published, GPT-4o) | 3.23 | 3.81 | 2.69 | 3.12 | 11.61 | 7.59 |" in page
+
+    kinder = Moody({"one": Verdict(content=1.0, style=1.0), "two": Verdict(content=2.0, style=4.0)})
+    again = evaluate_instruct(run, asked, config, kinder)
+    assert parrot.asked == 2  # nothing was asked aloud again
+    assert {about for about, _ in kinder.asked} == {"two"}  # and only the unscored were judged again
+    assert again.figures["as it is"]["S2TIF"] == {"content": 3.0, "style": 3.0, "scored": 2}
+    assert again.figures["as it is"]["unscored"] == 0
+
+
+def test_omega_needs_a_model_that_has_it(tmp_path: Path) -> None:
+    from icebreaker.evaluation.systems import LocalModel
+
+    class WithOmega:
+        sample_rate = Parrot.sample_rate
+
+        def with_omega(self, omega: float) -> "WithOmega":
+            made = WithOmega()
+            made.omega = omega
+            return made
+
+    with pytest.raises(ConfigError, match="no chunks of Omega units"):
+        LocalModel(object()).with_omega(10)
+    changed = LocalModel(WithOmega()).with_omega(10)
+    assert changed.dialogue.omega == 10
+
+
+def test_formats(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(160), 16_000)
+    listed = tmp_path / "q.json"
+    spoken = {"id": 7, "speech": "a.wav", "conversations": [{"from": "human", "value": "<speech>\nPlease answer."}]}
+    listed.write_text(json.dumps([spoken, {"id": "w", "text": "Say hello."}]))
+    first, second = read_instructions(listed)
+    assert (first.id, first.audio, first.text) == ("7", tmp_path / "a.wav", "")
+    assert (second.audio, second.text) == (None, "Say hello.")
+    item = Item(id="m", audio=tmp_path / "a.wav", seconds=1.0, text="sing", split="test", voice="v")
+    write_manifest(tmp_path / "m.jsonl", [item])
+    assert read_instructions(tmp_path / "m.jsonl") == [
+        Instruction(id="m", audio=tmp_path / "a.wav", text="sing", voice="v")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "expected a JSON list"),
+        ("[]", "no instructions"),
+        ('[{"id": 1}]', "entry 0: expected id and speech"),
+        ('[{"id": 1, "text": "a"}, {"id": 1, "text": "b"}]', "share an id"),
+        ('[{"id": 1, "speech": "gone.wav"}]', r"1 recordings are missing, such as .*gone\.wav"),
+    ],
+)
+def test_bad_instruction_files(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_instructions(tmp_path / "q.json")

@@ -1,0 +1,86 @@
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from small_realtime import SmallRealtime
+from typer.testing import CliRunner
+
+from icebreaker.cli import app
+from icebreaker.client.remote import RemoteEngine
+from icebreaker.errors import ServerError
+from icebreaker.evaluation.load import LoadConfig, bear_load, load_report
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> Path:
+    path = tmp_path / "q.wav"
+    sound = np.concatenate([np.zeros(1600), 0.4 * np.sin(np.arange(4800) / 9), np.zeros(1600)])
+    soundfile.write(path, sound, 16_000)
+    return path
+
+
+def test_sessions_talk_interrupt_and_are_counted(question: Path) -> None:
+    config = LoadConfig(sessions=3, minutes=0.02, exchanges=3, barge_in=0.5, ramp_s=0.3, seed=1)
+    with SmallRealtime(reply_ms=1500, delay_s=0.1).running() as server:
+        tally = asyncio.run(bear_load(RemoteEngine(server.address), [question], config))
+    assert tally.conversations == 3
+    assert tally.questions == 9
+    assert tally.replies == 9
+    assert (tally.unanswered, tally.failures, tally.underruns, tally.lost.total()) == (0, 0, 0, 0)
+    assert all(50 <= wait <= 400 for wait in tally.first_audio_ms)
+    assert all(250 <= wait <= 800 for wait in tally.user_to_sound_ms)  # 200 ms of silence, 100 of delay
+    assert tally.stop_ms  # someone interrupted
+    assert all(stop <= 400 for stop in tally.stop_ms)
+    report = load_report(tally, config, {})
+    assert (
+        report.figures["turn decided to first audio, ms"]["p95"]
+        >= report.figures["turn decided to first audio, ms"]["p50"]
+    )
+    assert "## 3 sessions at once" in report.markdown()
+
+
+def test_lost_conversations_are_counted_and_others_go_on(question: Path) -> None:
+    config = LoadConfig(sessions=1, minutes=0.03, exchanges=1)
+    with SmallRealtime(reply_ms=200).running() as server:
+        server.drop_after = [5]
+        tally = asyncio.run(bear_load(RemoteEngine(server.address), [question], config))
+    assert tally.conversations >= 1
+    assert tally.lost.total() == 1
+    assert "dropped on purpose" in next(iter(tally.lost))
+
+
+def test_a_server_that_takes_nobody_is_an_error(question: Path) -> None:
+    with SmallRealtime(api_key="k").running() as server, pytest.raises(ServerError, match="refused with status 401"):
+        asyncio.run(bear_load(RemoteEngine(server.address), [question], LoadConfig(sessions=1, minutes=0.01)))
+
+
+def test_bench_command(question: Path, tmp_path: Path) -> None:
+    with SmallRealtime(reply_ms=200, api_key="k").running() as server:
+        words = [
+            "bench",
+            "serve",
+            "--url",
+            server.address,
+            "--api-key",
+            "k",
+            "--sessions",
+            "2",
+            "--minutes",
+            "0.01",
+            "--exchanges",
+            "1",
+        ]
+        result = CliRunner().invoke(app, [*words, "--questions", str(question), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "out" / "load.json").read_text())["figures"]
+    assert figures["conversations"] >= 1
+    assert figures["lost"] == {}
+
+
+@pytest.mark.parametrize("options", [{"sessions": 0}, {"minutes": 0}, {"barge_in": 1.5}, {"exchanges": 0}])
+def test_impossible_loads(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected sessions"):
+        LoadConfig(**options)
