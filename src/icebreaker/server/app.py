@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from icebreaker.engine.interface import EngineLike
 from icebreaker.server.config import ServerConfig
 from icebreaker.server.gate import Gate, Refusal
 from icebreaker.server.metrics import Metrics
+from icebreaker.server.page import page_routes
 from icebreaker.server.realtime import Realtime, refusal_response
 
 __all__ = ["create_app"]
@@ -66,7 +66,7 @@ def create_app(engine: EngineLike, config: ServerConfig | None = None) -> Starle
         Route("/ready", ready),
     ]
     if config.static is not None and config.static.is_dir():
-        routes.append(Mount("/", StaticFiles(directory=config.static, html=True)))
+        routes += page_routes(config.static)
     app = Starlette(routes=routes)
     app.state.realtime = realtime
     return app
