@@ -145,7 +145,9 @@ class UnitCTC(nn.Module):
             comes of zero vectors and is meaningless.
         """
         frames = lengths * self.config.upsample if frames is None else frames
-        x = upsampled(self.input(states.to(self.input.weight.dtype)), lengths, frames)
+        weight = self.input.weight
+        projected = self.input(states.to(weight.dtype)).to(weight.dtype)  # autocast may have halved it
+        x = upsampled(projected, lengths, frames)
         rotation = self._rope(torch.arange(x.shape[1], device=x.device)[None])
         mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
         for layer in self.layers:

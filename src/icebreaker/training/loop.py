@@ -260,7 +260,8 @@ def _write_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def _trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    named = module.named_parameters(remove_duplicate=False)  # both names of tied weights
+    frozen = {name for name, p in named if not p.requires_grad}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 

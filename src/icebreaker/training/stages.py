@@ -15,7 +15,9 @@ from icebreaker.training import (
     codec_lm,
     codec_lm_prefix,
     encoder_ctc,
+    speech_instruct,
     spoken_qa,
+    unit_ctc,
     unit_extraction,
     unit_vocoder,
 )
@@ -32,6 +34,8 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "codec": (codec.CodecTrainingConfig, codec.run),
     "codec_lm": (codec_lm.CodecLMTrainingConfig, codec_lm.run),
     "codec_lm_prefix": (codec_lm_prefix.CodecLMPrefixConfig, codec_lm_prefix.run),
+    "speech_instruct": (speech_instruct.SpeechInstructConfig, speech_instruct.run),
+    "unit_ctc": (unit_ctc.UnitCTCTrainingConfig, unit_ctc.run),
     "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
     "unit_vocoder": (unit_vocoder.UnitVocoderTrainingConfig, unit_vocoder.run),
 }

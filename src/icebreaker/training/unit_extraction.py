@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from icebreaker.audio.pcm import load_audio
-from icebreaker.config import from_mapping, to_mapping
+from icebreaker.config import to_mapping
 from icebreaker.data.kmeans import fit_centres, read_centres, write_centres
 from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.errors import ConfigError, DataError
-from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.encoder_features import EncoderFeatures
 from icebreaker.models.hubert_features import HubertFeatures
 from icebreaker.models.units import Quantiser, merge_runs
 from icebreaker.training.codec_batches import levelled
+from icebreaker.training.hearing import load_encoder
 from icebreaker.training.loop import StepReport
-from icebreaker.training.stage_files import load_into, stage_config
 
 __all__ = ["SpokenUnits", "UnitExtractionConfig", "UnitExtractor", "UnitFeaturesConfig", "read_units", "run"]
 
@@ -107,11 +106,7 @@ def load_features(config: UnitFeaturesConfig) -> EncoderFeatures | HubertFeature
         if config.hubert is not None:
             return HubertFeatures.load(config.hubert, config.layer)
         assert config.encoder is not None
-        values = stage_config(config.encoder)
-        described = values.get("encoder_config") or values.get("encoder", {})
-        encoder = Encoder(from_mapping(EncoderConfig, described, f"{config.encoder}/config.json: encoder"))
-        load_into(encoder, config.encoder, "encoder")
-        return EncoderFeatures(encoder, config.layer)
+        return EncoderFeatures(load_encoder(config.encoder), config.layer)
     except ValueError as error:
         raise ConfigError(f"features.layer: {error}") from error
 

@@ -1,0 +1,90 @@
+"""Frozen ears of LLaMA-Omni's stages: waveforms to encoder frames. Knows nothing of adaptors or LLMs.
+
+Whisper's encoder hears 30 s of padded sound, one of our own hears as much as there is, chunk by chunk as when deployed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from icebreaker.audio.fbank import HOP_LENGTH, SAMPLE_RATE, Fbank
+from icebreaker.audio.whisper_mel import MAX_SAMPLES, MAX_SECONDS, WhisperMel
+from icebreaker.config import from_mapping
+from icebreaker.errors import DataError
+from icebreaker.models.encoder import Encoder, EncoderConfig
+from icebreaker.models.whisper_encoder import WhisperEncoder
+from icebreaker.nn.subsampling import RATE
+from icebreaker.training.frozen import freeze
+from icebreaker.training.stage_files import load_into, stage_config
+
+__all__ = ["ChunkedEars", "HearingEars", "WhisperEars", "load_encoder"]
+
+
+@dataclass(frozen=True)
+class HeardFrames:
+    """Encoder frames [B, T, E] and how many of each row are real [B]."""
+
+    frames: Tensor
+    lengths: Tensor
+
+
+class ChunkedEars(nn.Module):
+    """Our encoder, 25 frames a second."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        freeze(encoder)
+        self.encoder, self.fbank = encoder, Fbank()
+
+    @torch.no_grad()
+    def forward(self, waveforms: Sequence[NDArray[np.float32]]) -> HeardFrames:
+        """Hear recordings [S] at 16 kHz, at the encoder's own chunk size."""
+        multiple = RATE * HOP_LENGTH
+        samples = [max(multiple, -(-len(w) // multiple) * multiple) for w in waveforms]
+        padded = np.stack([np.pad(w, (0, max(samples) - len(w))) for w in waveforms])
+        features, _ = self.fbank(torch.from_numpy(padded), self.fbank.initial_state(len(padded)))
+        frames, lengths = self.encoder.encode(features, torch.tensor(samples) // HOP_LENGTH)
+        return HeardFrames(frames, lengths)
+
+
+class WhisperEars(nn.Module):
+    """Whisper's encoder: always 1500 frames, as the official pipeline hands them to the adaptor."""
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        super().__init__()
+        freeze(encoder)
+        self.encoder, self.mel = encoder, WhisperMel(encoder.config.mels)
+
+    @torch.no_grad()
+    def forward(self, waveforms: Sequence[NDArray[np.float32]]) -> HeardFrames:
+        """Hear recordings [S] at 16 kHz.
+
+        Raises:
+            DataError: one is longer than 30 s.
+        """
+        longest = max(len(waveform) for waveform in waveforms)
+        if longest > MAX_SAMPLES:
+            raise DataError(
+                f"a question of {longest / SAMPLE_RATE:.1f} s; Whisper hears {MAX_SECONDS} s: "
+                "set questions.max_seconds to leave longer ones out"
+            )
+        mels = torch.cat([self.mel(torch.from_numpy(waveform)[None]) for waveform in waveforms])
+        frames = self.encoder(mels)
+        return HeardFrames(frames, torch.full((len(frames),), frames.shape[1]))
+
+
+HearingEars = ChunkedEars | WhisperEars
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Our encoder from the folder of a stage that left one."""
+    values = stage_config(folder)
+    described = values.get("encoder_config") or values.get("encoder", {})
+    encoder = Encoder(from_mapping(EncoderConfig, described, f"{folder}/config.json: encoder"))
+    load_into(encoder, folder, "encoder")
+    return encoder

@@ -1,0 +1,133 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import omni
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from icebreaker.models.llm import LLM
+from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
+from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.hearing import load_encoder
+from icebreaker.training.instruct_batches import QuestionConfig, QuestionSource
+from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
+from icebreaker.training.loop import OptimConfig
+from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, run
+from icebreaker.training.stage_files import stage_config
+
+LORA = TuningConfig(mode="lora", lora=LoraSettings(rank=2, alpha=4.0))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> SpeechInstructConfig:
+    omni.write(tmp_path)
+    return SpeechInstructConfig(
+        output=tmp_path / "out", llm=tmp_path / "llm", encoder=tmp_path / "encoder",
+        adaptor=SpeechAdaptorConfig(encoder_dim=12, llm_dim=32, stride=5, hidden=24),
+        questions=QuestionConfig(manifest=tmp_path / "questions" / "manifest.jsonl", rows=4, keep_frames=True),
+        optim=OptimConfig(steps=4, lr=1e-2, warmup=1, log_every=1, save_every=1, accumulate=2),
+        tuning=TuningConfig(mode="frozen"), instruction=" Answer.", evaluate_questions=4, max_new_tokens=4,
+    )  # fmt: skip
+
+
+def rows_of(config: SpeechInstructConfig) -> list[dict]:
+    return [json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
+def test_what_learns_and_what_does_not(config: SpeechInstructConfig, mode: str) -> None:
+    before = LLM.load(config.llm)
+    encoder = weights_sha256(load_encoder(config.encoder))
+    run(replace(config, tuning=replace(LORA, mode=mode)))  # type: ignore[arg-type]
+    left = stage_config(config.output)
+    assert left["encoder_sha256"] == encoder == weights_sha256(load_encoder(config.encoder))
+    assert weights_sha256(LLM.load(config.llm)) == weights_sha256(before)  # what was given is not written to
+    if mode == "frozen":
+        assert left["llm_weights_sha256"] == weights_sha256(before)
+        assert not (config.output / "llm").exists()
+        return
+    tuned = LLM.load(config.output / "llm")  # a plain folder, additions merged in
+    assert left["llm_weights_sha256"] == weights_sha256(tuned) != weights_sha256(before)
+    old, new = (dict(each.model.named_parameters()) for each in (before, tuned))
+    assert old.keys() == new.keys()
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    if mode == "lora":
+        assert moved == {name for name in old if "_proj.weight" in name}
+    else:
+        assert "model.embed_tokens.weight" in moved
+        assert "model.layers.1.mlp.down_proj.weight" in moved
+
+
+def test_low_rank_additions_are_low_rank(config: SpeechInstructConfig) -> None:
+    run(replace(config, tuning=LORA))
+    name = "model.layers.0.mlp.up_proj.weight"
+    old, new = (
+        AutoModelForCausalLM.from_pretrained(folder).get_parameter(name)
+        for folder in (config.llm, config.output / "llm")
+    )
+    assert torch.linalg.matrix_rank((new - old).detach(), rtol=1e-4) == 2
+    state = torch.load(config.output / "last.pt", weights_only=True)
+    assert all("lora_" in key for key in state["modules"]["llm"])
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
+def test_a_resumed_run_equals_an_uninterrupted_one(config: SpeechInstructConfig, mode: str) -> None:
+    config = replace(config, tuning=replace(LORA, mode=mode, lr_scale=0.5))  # type: ignore[arg-type]
+    run(config)
+    stopped = replace(config, output=config.output.with_name("stopped"))
+
+    def stop(report: object) -> None:
+        if report.step == 3:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, stop)
+    run(stopped)
+    names = ["model.safetensors", *(["llm/model.safetensors"] if mode != "frozen" else [])]
+    for name in names:
+        one, other = (load_file(each.output / name) for each in (config, stopped))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_it_learns_to_answer(config: SpeechInstructConfig) -> None:
+    longer = replace(config.optim, steps=60, accumulate=1, lr=1e-2, log_every=60)
+    run(replace(config, optim=longer, tuning=TuningConfig(mode="full", lr_scale=0.5), max_new_tokens=16))
+    first = replace(config, output=config.output.with_name("first"), optim=replace(longer, steps=1, lr=1e-9, warmup=0))
+    run(first)
+    assert rows_of(config)[-1]["evaluation"]["valid_answer"] < 0.5 * rows_of(first)[-1]["evaluation"]["valid_answer"]
+
+
+def test_half_precision_and_the_lookup(config: SpeechInstructConfig) -> None:
+    adaptor = replace(config.adaptor, stride=2, vocabulary=LLM.load(config.llm).vocab_size)
+    optim = replace(config.optim, dtype="bfloat16")
+    run(replace(config, adaptor=adaptor, token_ctc_weight=0.5, leading_space=True, optim=optim))
+    parts = next(row for row in rows_of(config) if "loss" in row)
+    assert parts["loss"] == pytest.approx(parts["answer"] + 0.5 * parts["token_ctc"], rel=1e-3)
+    with pytest.raises(ValueError, match=r"set adaptor\.vocabulary"):
+        replace(config, token_ctc_weight=0.5)
+
+
+def test_the_speech_stands_in_the_chat(config: SpeechInstructConfig) -> None:
+    llm = LLM.load(config.llm)
+    asker = Asker(SpeechAdaptor(config.adaptor), llm, "\nAnswer me.")
+    before, speech, after = asker.contexts([torch.zeros(3, 32)])[0]
+    written = llm.tokenizer.decode(asker.before + asker.after)
+    assert written == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        "\nAnswer me.<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (len(before), len(speech), len(after)) == (len(asker.before), 3, len(asker.after))
+    assert llm.tokenizer.decode([asker.end_id]) == "<|im_end|>"
+
+
+def test_batches_can_begin_anywhere(config: SpeechInstructConfig) -> None:
+    source = QuestionSource(config.questions, "train")
+    early, late = source.batches(0, 7), source.batches(3, 7)
+    for _ in range(3):
+        next(early)
+    assert next(early) == next(late)
+    assert sum(len(batch) for batch in source.fixed(5)) == 5
