@@ -12,6 +12,7 @@ from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
+from tests.data.tiny_countries import write_countries
 
 VOICES = tuple(Voice(name=f"espeak-{name}", engine="espeak", engine_voice=name) for name in ("en-us", "en-gb"))
 UNSEEN = (Voice(name="espeak-klatt4", engine="espeak", engine_voice="en-us+klatt4"),)
@@ -30,7 +31,7 @@ def source(tmp_path: Path) -> Path:
     chat = [{"conversation": [f"User 1: I like the color {word}.", "User 2: Me too."]} for word in ("red", "blue")]
     _write(text / "synthetic-persona-chat.jsonl.gz", chat)
     _write(text / "simple-questions.jsonl.gz", [{"question": f"where was {who} born"} for who in ("ada", "ida", "udo")])
-    return tmp_path / "source"
+    return write_countries(tmp_path / "source")
 
 
 @pytest.fixture
@@ -118,6 +119,10 @@ def test_answers_are_spoken_as_written_and_rare_words_are_trained_on(source: Pat
     held_out = [item for item in items if item.split != "train" and not item.text.startswith("I like")]
     assert all(word in trained for item in held_out for word in item.text.lower().split())
     assert {soundfile.info(item.audio).samplerate for item in items} == {24_000}
+    few = DataConfig(answers=3, other_answers_share=0.0)
+    (out / "few").mkdir()
+    (out / "few" / "text").symlink_to(out / "text")
+    assert build("answers", few, source=source, out=out / "few", progress=ignore) == 3
 
 
 def test_human_speech_is_copied_and_split_by_speaker(tmp_path: Path) -> None:

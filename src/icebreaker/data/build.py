@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from icebreaker.data.corpus import build_text
+from icebreaker.data.corpus_facts import TABLES
 from icebreaker.data.features import build_features
 from icebreaker.data.recording import Progress
 from icebreaker.data.spoken import build_answers, build_human, build_questions, build_sentences
@@ -26,7 +27,9 @@ class DataConfig:
     seed: int = 0
     conversations: int = 60_000
     held_out_conversations: int = 1500
-    most_facts: int = 0  # of a relation; 0 keeps all of them
+    most_facts: int = 0  # of a relation beyond those of core.toml; 0 keeps all of them
+    without: tuple[str, ...] = ()  # kinds of relations to leave out of the text
+    tables: tuple[str, ...] = TABLES  # of facts/, that the text is made of
     questions: int = 7500
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
@@ -65,6 +68,8 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 conversations=config.conversations,
                 held_out=config.held_out_conversations,
                 most_facts=config.most_facts or None,
+                without=config.without,
+                tables=config.tables,
                 seed=config.seed,
             )
             return sum(counts.values())

@@ -126,12 +126,15 @@ def build_answers(
     text: Path,
     out: Path,
     *,
+    items: int | None = None,
     other_share: float = 0.5,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> int:
-    """Speak every distinct answer of the corpus, and other short sentences, in the assistant's voice at 24 kHz.
+    """Speak the distinct answers of the corpus, and other short sentences, in the assistant's voice at 24 kHz.
+
+    Of the answers, at most ``items`` are drawn (None: all).
 
     Splits go by the hash of the sentence, but an answer with a rare word ("The capital of Peru is Lima.") is always
     train: valid and test ask for sentences never spoken, not for words never heard.
@@ -141,6 +144,7 @@ def build_answers(
     """
     rng = random.Random(f"answers-{seed}")
     answers = _distinct_answers(text)
+    answers = answers if items is None else _draw(answers, items, rng)
     chat = _draw(_chat_sentences(source), round(len(answers) * other_share / (1 - other_share)), rng)
     uses = Counter(word for sentence in answers for word in set(normalise(sentence).split()))
     scripts = []
