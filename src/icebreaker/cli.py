@@ -11,6 +11,7 @@ import typer
 
 from icebreaker.cli_bench import bench_app
 from icebreaker.cli_eval import eval_app
+from icebreaker.cli_serve import serve
 from icebreaker.cli_talk import give_answer, progress_message, say_text, talk_to_server
 from icebreaker.errors import ConfigError, IcebreakerError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts twice as fast
 )
 app.add_typer(eval_app, name="eval")
+app.command()(serve)
 app.add_typer(bench_app, name="bench")
 USAGE, FAILURE = 2, 1  # exit codes
 

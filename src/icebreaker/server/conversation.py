@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from icebreaker.audio.fbank import SAMPLE_RATE
 from icebreaker.engine import messages as m
 from icebreaker.engine.interface import SessionLike
 from icebreaker.errors import ProtocolError
@@ -16,7 +15,7 @@ from icebreaker.server.fields import JSON, Fields, shown
 from icebreaker.server.items import read_item, render_item
 from icebreaker.server.replies import WireReply
 from icebreaker.server.settings import Settings
-from icebreaker.server.sound import Ears
+from icebreaker.server.sound import HEARD_RATE, Ears
 
 __all__ = ["Conversation"]
 
@@ -147,9 +146,9 @@ class Conversation:
 
     def _append(self, sound: bytes) -> None:
         waveform = self._ears.hear(sound)
-        self.heard_s += len(waveform) / SAMPLE_RATE
+        self.heard_s += len(waveform) / HEARD_RATE
         if self.settings.turn_detection is None:
-            self._uncommitted_s += len(waveform) / SAMPLE_RATE
+            self._uncommitted_s += len(waveform) / HEARD_RATE
             if self._uncommitted_s > self._max_uncommitted_s:
                 raise ProtocolError(
                     f"audio: expected a commit within {self._max_uncommitted_s:g} s of sound, got none; "
@@ -173,7 +172,7 @@ class Conversation:
                 "item_create_invalid_item_id", "item.id",
             )  # fmt: skip
         waveform = None if new.sound is None else self._ears.whole(new.sound)
-        self.heard_s += 0 if waveform is None else len(waveform) / SAMPLE_RATE
+        self.heard_s += 0 if waveform is None else len(waveform) / HEARD_RATE
         self._created.add(new.item.id)
         self._push(m.AddItem(item=new.item, previous_item_id=event.previous_item_id, waveform=waveform), about)
 

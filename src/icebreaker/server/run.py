@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
@@ -9,10 +10,13 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
+from icebreaker.engine.interface import EngineLike
+from icebreaker.errors import ConfigError
+from icebreaker.server.app import create_app
 from icebreaker.server.config import ServerConfig
 from icebreaker.server.sockets import patient_http, patient_websocket
 
-__all__ = ["RealtimeServer", "uvicorn_config"]
+__all__ = ["RealtimeServer", "bind", "run", "uvicorn_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +25,19 @@ LAST_S = 5  # for what is still open after the drain
 
 
 def uvicorn_config(
-    app: Starlette, config: ServerConfig, *, host: str = "127.0.0.1", port: int = 8000, certificate: Path | None = None,
-    key: Path | None = None,
-) -> uvicorn.Config:  # fmt: skip
-    """How uvicorn serves ``app``: no compression (sound does not shrink, memory does), our limits, no logs of its own.
+    app: Starlette, config: ServerConfig, certificate: tuple[Path, Path] | None = None
+) -> uvicorn.Config:
+    """How uvicorn serves ``app``, over TLS with a ``certificate`` and its key.
 
+    Our limits; no compression: sound hardly shrinks, and it takes memory for every connection.
     uvicorn's own lines are kept to warnings: they would tell the ids by which sessions are resumed.
     """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return uvicorn.Config(
-        app, host=host, port=port, http=patient_http(config), ws=patient_websocket(), log_config=None, access_log=False,
+        app, http=patient_http(config), ws=patient_websocket(), log_config=None, access_log=False,
         ws_max_size=config.max_message_bytes, ws_ping_interval=PING_S, ws_ping_timeout=PING_S,
         ws_per_message_deflate=False, timeout_graceful_shutdown=LAST_S, server_header=False, lifespan="off",
-        ssl_certfile=certificate, ssl_keyfile=key,
+        ssl_certfile=certificate and certificate[0], ssl_keyfile=certificate and certificate[1],
     )  # fmt: skip
 
 
@@ -66,3 +70,35 @@ class RealtimeServer(uvicorn.Server):
             await self._drain()
         finally:
             self.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is ours, not yet listening: who connects before the model is loaded is refused, not left waiting.
+
+    Raises:
+        ConfigError: the address is taken, forbidden, or not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error
+    return bound
+
+
+async def run(
+    engine: EngineLike, config: ServerConfig, bound: socket.socket, certificate: tuple[Path, Path] | None = None
+) -> None:
+    """Serve until a signal comes."""
+    app = create_app(engine, config)
+    try:
+        uvicorn_settings = uvicorn_config(app, config, certificate)
+        uvicorn_settings.load()
+    except OSError as error:  # of TLS: a wrong key, no certificate at all
+        raise ConfigError(f"cannot use this certificate and key: {error}") from error
+    server = RealtimeServer(uvicorn_settings, app.state.realtime.drain)
+    await server.serve(sockets=[bound])

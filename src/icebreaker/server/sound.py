@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icebreaker.audio import g711
-from icebreaker.audio.fbank import SAMPLE_RATE
 from icebreaker.audio.pcm import Resampler, pcm_to_waveform, waveform_to_pcm
 from icebreaker.errors import ProtocolError
 from icebreaker.server.fields import JSON, Fields, shown
 
-__all__ = ["PCM", "Ears", "Format", "Mouth", "decode_base64"]
+__all__ = ["HEARD_RATE", "PCM", "Ears", "Format", "Mouth", "decode_base64"]
 
 Waveform = NDArray[np.float32]
+HEARD_RATE = 16000  # Hz, what a session hears (``engine.messages.Append``)
 PCM_RATES = (24000, 8000, 16000, 48000)  # Hz; the first is the protocol's only one, and the default
 
 
@@ -77,7 +77,7 @@ class Ears:
 
     def __init__(self, format: Format = PCM) -> None:
         self.format = format
-        self._resampler = Resampler(format.rate, SAMPLE_RATE)
+        self._resampler = Resampler(format.rate, HEARD_RATE)
 
     def hear(self, sound: bytes) -> Waveform:
         """More sound; the samples that it completes, a little behind."""
@@ -86,12 +86,12 @@ class Ears:
     def finish(self) -> Waveform:
         """The samples still in the filter; what comes next is another stream."""
         rest = self._resampler.push(np.zeros(0, np.float32), last=True)
-        self._resampler = Resampler(self.format.rate, SAMPLE_RATE)
+        self._resampler = Resampler(self.format.rate, HEARD_RATE)
         return rest
 
     def whole(self, sound: bytes) -> Waveform:
         """A recording of its own, aside from the stream."""
-        return Resampler(self.format.rate, SAMPLE_RATE).push(self.format.decode(sound), last=True)
+        return Resampler(self.format.rate, HEARD_RATE).push(self.format.decode(sound), last=True)
 
 
 class Mouth:

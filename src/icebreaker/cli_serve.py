@@ -1,0 +1,118 @@
+"""``icebreaker serve``: parses, calls, prints; every heavy import waits inside the command."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from icebreaker.errors import ConfigError
+
+__all__ = ["serve"]
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+SCRIPTED = "scripted"
+
+Model = Annotated[
+    str, typer.Option("--model", help="'mini', a bundle folder, the official checkpoints, or 'scripted' (no model).")
+]
+LLMFolder = Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")]
+
+
+def serve(
+    model: Model = "mini",
+    llm: LLMFolder = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with an API key a line; without it all may in.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM) for https and wss.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    self_signed: Annotated[bool, typer.Option("--self-signed", help="Make a certificate for this machine.")] = False,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="A web page elsewhere that may connect, as https://host; '*' is every one.")
+    ] = None,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 32,
+    max_session_s: Annotated[float, typer.Option(min=1, help="Longest connection.")] = 3600,
+    idle_s: Annotated[float, typer.Option(min=1, help="Longest silence of a client.")] = 900,
+    grace_s: Annotated[float, typer.Option(min=0, help="How long a dropped client may come back.")] = 60,
+    drain_s: Annotated[float, typer.Option(min=0, help="How long replies may go on after SIGTERM.")] = 30,
+    system: Annotated[str | None, typer.Option("--system", help="System prompt of sessions that set none.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Serve the model: the Realtime protocol at /v1/realtime and a page to talk to it."""
+    import asyncio
+
+    from icebreaker.server.config import ServerConfig
+    from icebreaker.server.gate import read_keys
+    from icebreaker.server.run import bind, run
+
+    config = ServerConfig(
+        api_keys=read_keys(api_key_file) if api_key_file else (),
+        origins=tuple(each.rstrip("/") for each in origin or ()),
+        max_session_s=max_session_s, idle_s=idle_s, grace_s=grace_s, drain_s=drain_s, instructions=system,
+    )  # fmt: skip
+    certificate = _certificate(tls_cert, tls_key, self_signed, host)
+    _log_lines()
+    socket = bind(host, port)
+    engine = _engine(model, llm, max_sessions, grace_s, device, dtype, threads)
+    _announce(config, host, socket.getsockname()[1], certificate is not None, model)
+    asyncio.run(run(engine, config, socket, certificate))
+
+
+def _certificate(cert: Path | None, key: Path | None, self_signed: bool, host: str) -> tuple[Path, Path] | None:
+    if (cert is None) != (key is None):
+        raise typer.BadParameter("give both --tls-cert and --tls-key, or --self-signed", param_hint="--tls-cert")
+    if cert is not None and key is not None:
+        for path in (cert, key):
+            if not path.is_file():
+                raise ConfigError(f"{path}: expected a PEM file for TLS, there is none")
+        return cert, key
+    if not self_signed:
+        return None
+    from icebreaker.server.tls import self_signed as make
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return make(cache / "icebreaker" / "tls", host)
+
+
+def _engine(
+    model: str, llm: Path | None, max_sessions: int, grace_s: float, device: str, dtype: str, threads: int | None
+) -> Any:
+    if model == SCRIPTED:
+        from icebreaker.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine(delta_s=0.1, max_sessions=max_sessions, grace_s=grace_s)
+    raise ConfigError(f"expected --model {SCRIPTED} while the engine for models is being built, got {model!r}")
+
+
+def _announce(config: Any, host: str, port: int, secure: bool, model: str) -> None:
+    everywhere = host in ("0.0.0.0", "::")
+    shown = "localhost" if everywhere or host == "127.0.0.1" else f"[{host}]" if ":" in host else host
+    page = config.static is not None and config.static.is_dir()
+    typer.echo(f"model      {model}")
+    if page:
+        typer.echo(f"page       http{'s' * secure}://{shown}:{port}/")
+    typer.echo(f"WebSocket  ws{'s' * secure}://{shown}:{port}/v1/realtime")
+    if not secure and host not in LOCAL:
+        typer.echo("microphone browsers give it to pages from localhost or over https only: add --self-signed")
+    if not config.api_keys and host not in LOCAL:
+        typer.echo("warning    everybody who reaches this machine may talk: give --api-key-file", err=True)
+
+
+def _log_lines() -> None:
+    """JSON a line for machines; for a person at a terminal, sentences."""
+    from icebreaker.server.logs import JsonFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    if sys.stderr.isatty():
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    else:
+        handler.setFormatter(JsonFormatter())
+    level = min(logging.INFO, logging.getLogger().level)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
