@@ -11,6 +11,7 @@ from icebreaker.cli_target import Target, command_line, finish, measured, progre
 __all__ = ["bench_app"]
 
 bench_app = typer.Typer(help="Load on a server, as its users make it.", no_args_is_help=True, rich_markup_mode=None)
+SPARE_SESSIONS = 8  # of a server of our own: conversations that ended may still be held for their return
 SPOKEN = (  # where no recordings are given
     "What is the capital of France?", "How many days are in a week?", "What is two plus three?",
     "What colour is the sky?", "Who are you?", "What sound does a cat make?", "What is the opposite of hot?",
@@ -54,8 +55,9 @@ def serve(
     facts = {"command": command_line(), **machine_facts(), "model": target.model, "server": target.server or "our own"}
     if target.label:
         facts["label"] = target.label
+    room = ["--max-sessions", str(sessions + SPARE_SESSIONS)]
     with contextlib.ExitStack() as stack:
-        own = None if target.server else stack.enter_context(own_server(serve_options(target)))
+        own = None if target.server else stack.enter_context(own_server([*serve_options(target), *room]))
         talker = RemoteEngine(target.server or (own.url if own else ""), target.api_key, target.model)
         before = own.memory_mib() if own else None
         advance = stack.enter_context(progress_bar("bench serve"))

@@ -44,7 +44,8 @@ def own_server(arguments: Sequence[str] = (), *, start_s: float = START_S) -> It
         ServerError: it ends or is not ready in time; says what it said last.
     """
     port = _free_port()
-    command = [sys.executable, "-m", "icebreaker", "serve", "--host", "127.0.0.1", "--port", str(port), *arguments]
+    here = ["--host", "127.0.0.1", "--port", str(port), "--drain-s", "0"]  # nobody is left to hear when it ends
+    command = [sys.executable, "-m", "icebreaker", "serve", *here, *arguments]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         try:
