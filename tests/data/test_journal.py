@@ -16,7 +16,7 @@ def test_rows_come_back_in_order(tmp_path: Path) -> None:
         assert "c" not in journal
 
 
-def test_a_row_is_on_disk_before_add_returns(tmp_path: Path) -> None:
+def test_a_row_is_in_the_file_before_add_returns(tmp_path: Path) -> None:
     with Journal(tmp_path / "rows.jsonl") as journal:
         journal.add({"id": "a"})
         assert (tmp_path / "rows.jsonl").read_text() == '{"id": "a"}\n'

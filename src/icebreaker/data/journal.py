@@ -12,7 +12,7 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Rows by ``id``, in the order they were added; each is on disk before ``add`` returns.
+    """Rows by ``id``, in the order they were added; each is with the system before ``add`` returns.
 
     A line cut short by a kill is cut off when the file is opened again: its item was not done.
     """

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from icebreaker.config import load_toml
 from icebreaker.data.instruct_s2s import InstructS2SConfig, build_instruct_s2s
+from icebreaker.data.instruct_s2s_speech import Units
 from icebreaker.data.recording import Progress
 from icebreaker.errors import ConfigError
 from icebreaker.training.unit_extraction import CENTRES, UnitExtractionConfig, UnitExtractor
 
-__all__ = ["run"]
+__all__ = ["load_units", "run"]
 
 logger = logging.getLogger(__name__)
 REPORT_EVERY = 50
@@ -27,12 +28,13 @@ def run(path: Path, source: Path, out: Path) -> str:
         ConfigError: the configuration does not fit, or the stage that its units come from is not finished.
     """
     config = load_toml(path, InstructS2SConfig)
-    units = _units(config.units) if config.units is not None else None
+    units = load_units(config.units) if config.units is not None else None
     report: dict[str, Any] = build_instruct_s2s(config, source, out, units=units, progress=_log)
     return json.dumps(report, indent=2)
 
 
-def _units(path: Path) -> Any:
+def load_units(path: Path) -> Units:
+    """What makes units of a waveform at 16 kHz, as the stage ``path`` configures left it."""
     stage = load_toml(path, UnitExtractionConfig)
     centres = stage.output / CENTRES
     if stage.kmeans is None and not centres.is_file():
