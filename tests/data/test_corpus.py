@@ -9,6 +9,7 @@ import pytest
 from tiny_countries import write_countries
 
 from icebreaker.data.corpus import BRIEF, CHATTY, UNASKED, Corpus, build_text, read_conversations
+from icebreaker.data.corpus_facts import load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NOTHING_SAID, SAY_AGAIN
 
 
@@ -117,7 +118,7 @@ def test_what_was_said_last_is_what_the_history_shows(everything: list[dict[str,
 
 
 def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
-    corpus, rng = Corpus("train", source), random.Random(0)
+    corpus, rng = Corpus("train", *load_relations(source)), random.Random(0)
     styles = [c for c in (corpus.sample(rng, "x") for _ in range(4000)) if c.system in BRIEF + CHATTY]
     chatty = [c.turns[1].startswith("Of course! ") for c in styles if c.system in CHATTY]
     brief = [len(c.turns[1].split()) for c in styles if c.system in BRIEF]

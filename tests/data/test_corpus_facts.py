@@ -7,6 +7,7 @@ import pytest
 from icebreaker.data.corpus_facts import load_relations
 from icebreaker.data.relations import Exchange, Relation, split_of
 from icebreaker.data.text import number_words
+from icebreaker.errors import DataError
 
 
 @cache
@@ -25,10 +26,21 @@ def test_there_are_thousands_of_distinct_facts() -> None:
 
 
 def test_fewer_facts_are_the_first_ones_of_each_relation() -> None:
-    few = {relation.kind: relation.facts for relation in load_relations(None, 5)[0]}
-    assert list(few["capital"]) == ["France", "Spain", "Italy", "Germany", "Portugal"]
-    assert len(few["opposite"]) == 5
-    assert len(few["sum"]) > 100  # computed, not told
+    few, whole = ({r.kind: r.facts for r in load_relations(None, most)[0]} for most in (5, None))
+    assert list(few["inventor"]) == list(whole["inventor"])[:5]
+    assert few["capital"] == whole["capital"]  # core.toml is never cut
+    assert len(few["opposite"]) < len(whole["opposite"])
+    assert few["sum"] == whole["sum"]  # computed, not told
+
+
+def test_tables_and_kinds_can_be_left_out_and_must_exist() -> None:
+    kinds = {r.kind for r in load_relations(None, without=["sum", "capital"], tables=["home"])[0]}
+    assert {"definition", "color", "difference"} <= kinds
+    assert not {"sum", "capital", "inventor"} & kinds
+    with pytest.raises(DataError, match="no such kind to leave out: sun; there are"):
+        load_relations(None, without=["sun"])
+    with pytest.raises(DataError, match="no such table of facts: hone; there are core"):
+        load_relations(None, tables=["hone"])
 
 
 def test_every_fact_is_asked_in_train_phrasings_and_almost_every_one_in_test() -> None:

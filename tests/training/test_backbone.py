@@ -278,12 +278,12 @@ def test_a_full_disk_at_the_last_moment_leaves_the_last_config(
     assert not list(config.output.glob("*.partial"))
 
 
-def test_wide_configurations_are_a_chain_from_one_embedding_table() -> None:
+def test_configurations_after_the_first_keep_its_embeddings_and_train_for_ears() -> None:
     folder = Path(__file__).parents[2] / "configs" / "mini"
-    text, paced = (
-        load_toml(folder / f"{name}.toml", BackboneConfig) for name in ("backbone_wide_text", "backbone_wide")
-    )
-    assert text.start_from is not None
-    assert paced.start_from == text.output / "llm"
-    assert paced.mix.leading_space
-    assert 0 < paced.mix.mishear < 0.5
+    names = ("backbone", "backbone_wide", "backbone_long_text", "backbone_long")
+    first, wide, text, long = (load_toml(folder / f"{name}.toml", BackboneConfig) for name in names)
+    assert wide.start_from == text.start_from == first.output / "llm"
+    assert long.start_from == text.output / "llm"
+    for config in (wide, long):
+        assert config.mix.leading_space
+        assert 0 < config.mix.mishear < 0.5

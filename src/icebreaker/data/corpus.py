@@ -10,12 +10,12 @@ Lines are ``{"id", "system": str | null, "turns": [{"role", "text"}, ...], "kind
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icebreaker.data.corpus_facts import load_relations
+from icebreaker.data.corpus_facts import TABLES, load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NAMES, NOTHING_SAID, SAY_AGAIN, Attribute, asks_of, said_again
 from icebreaker.data.relations import Exchange, Relation, Split, split_of
 
@@ -59,9 +59,8 @@ class Conversation:
 class Corpus:
     """All questions of one split, ready to be sampled into conversations."""
 
-    def __init__(self, split: Split, source: Path | None = None, most_facts: int | None = None) -> None:
-        """``source`` is the data folder with the country table; without it there are fewer countries."""
-        relations, talk = load_relations(source, most_facts)
+    def __init__(self, split: Split, relations: list[Relation], talk: list[Exchange]) -> None:
+        """What ``load_relations`` gave, as far as it belongs to ``split``."""
         self.split = split
         self.templates = {r.kind: own for r in relations if (own := r.of_split(split))}
         self.relations: dict[str, Relation] = {r.kind: r for r in relations if r.kind in self.templates}
@@ -176,6 +175,8 @@ def build_text(
     conversations: int = 60_000,
     held_out: int = 1500,
     most_facts: int | None = None,
+    without: Collection[str] = (),
+    tables: Collection[str] = TABLES,
     seed: int = 0,
 ) -> dict[str, int]:
     """Write ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` into ``out``; the last two hold no line twice.
@@ -186,6 +187,8 @@ def build_text(
         conversations: lines of train.
         held_out: lines of valid, and of test.
         most_facts: see ``load_relations``; a small backbone learns fewer facts, and those well.
+        without: kinds of relations that are left out.
+        tables: the files of ``facts/`` that are read.
         seed: of every choice.
 
     Returns:
@@ -194,10 +197,11 @@ def build_text(
     Raises:
         DataError: ``source`` has no country table.
     """
+    relations, talk = load_relations(source, most_facts, without, tables)
     out.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     for split in SPLITS:
-        corpus, rng = Corpus(split, source, most_facts), random.Random(f"{split}-{seed}")
+        corpus, rng = Corpus(split, relations, talk), random.Random(f"{split}-{seed}")
         size = conversations if split == "train" else held_out
         lines: list[str] = []
         seen: set[tuple[str | None, tuple[str, ...]]] = set()

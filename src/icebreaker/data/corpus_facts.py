@@ -6,7 +6,7 @@ sentences is all train, since nobody could guess the answer to its only other wo
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,48 @@ from icebreaker.data.corpus_countries import country_relations, read_countries
 from icebreaker.data.corpus_numbers import number_relations
 from icebreaker.data.corpus_words import word_relations
 from icebreaker.data.relations import Exchange, Relation, phrased, split_of
+from icebreaker.errors import DataError
 
-__all__ = ["load_relations"]
+__all__ = ["TABLES", "load_relations"]
 
 SMALLEST_SPLIT_GROUP = 6
 TABLES = ("core", "nature", "world", "words", "home", "howto", "talk")
 
 
-def load_relations(source: Path | None, most_facts: int | None = None) -> tuple[list[Relation], list[Exchange]]:
+def load_relations(
+    source: Path | None,
+    most_facts: int | None = None,
+    without: Collection[str] = (),
+    tables: Collection[str] = TABLES,
+) -> tuple[list[Relation], list[Exchange]]:
     """All relations and the small talk.
 
     Args:
         most_facts: of a relation of ``facts/`` or of countries, in the order written (the best known stand first);
-            None keeps all. What is computed is not cut.
+            None keeps all. What is computed, and what is in ``core.toml``, is not cut.
+        without: kinds of relations that are left out.
+        tables: the files of ``facts/`` that are read; ``core`` always is.
         source: the data folder with ``text/countries.jsonl.gz``; without it only the countries of ``core.toml``.
 
     Raises:
-        DataError: ``source`` has no country table.
+        DataError: ``source`` has no country table, or there is no kind or table of that name.
     """
-    tables = [_table(name) for name in TABLES]
-    rows = [row for table in tables for row in table.get("relations", [])]
+    if unread := set(tables) - set(TABLES):
+        raise DataError(f"no such table of facts: {min(unread)}; there are {', '.join(TABLES)}")
+    contents = [_table(name) for name in TABLES if name in tables or name == "core"]
+    rows = [row for table in contents for row in table.get("relations", [])]
     facts = {row["kind"]: row["facts"] for row in rows if "facts" in row}
     written = {row["kind"]: _relation(row, facts) for row in rows}
     written |= {r.kind: r for r in country_relations(read_countries(source) if source else [], written)}
-    told = [relation.first(most_facts or len(relation.facts)) for relation in _merged(list(written.values()))]
+    told = _merged(list(written.values()))
+    if most_facts is not None:
+        core = {row["kind"]: len(_relation(row, facts).facts) for row in contents[0]["relations"]}
+        told = [relation.first(max(most_facts, core.get(relation.kind, 0))) for relation in told]
     relations = [*told, *number_relations(), *word_relations()]
-    return relations, [exchange for table in tables for exchange in _small_talk(table.get("talks", []))]
+    if unknown := set(without) - {relation.kind for relation in relations}:
+        raise DataError(f"no such kind to leave out: {min(unknown)}; there are {sorted(r.kind for r in relations)}")
+    relations = [relation for relation in relations if relation.kind not in without]
+    return relations, [exchange for table in contents for exchange in _small_talk(table.get("talks", []))]
 
 
 def _table(name: str) -> dict[str, Any]:
