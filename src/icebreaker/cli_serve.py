@@ -58,8 +58,8 @@ def serve(
         max_session_s=max_session_s, idle_s=idle_s, grace_s=grace_s, drain_s=drain_s, instructions=system,
     )  # fmt: skip
     certificate = _certificate(tls_cert, tls_key, self_signed, host)
-    _log_lines()
     socket = bind(host, port)
+    _log_lines()
     engine = _engine(model, llm, max_sessions, grace_s, device, dtype, threads)
     _announce(config, host, socket.getsockname()[1], certificate is not None, model)
     asyncio.run(run(engine, config, socket, certificate))

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,11 @@ PATIENCE_S = 10.0
 
 
 @contextlib.contextmanager
-def serving(engine_factory: Callable[[], Any], **config: Any) -> Iterator["Served"]:
+def serving(
+    engine_factory: Callable[[], Any], *, certificate: tuple[Path, Path] | None = None, **config: Any
+) -> Iterator["Served"]:
     """Serve until left; the engine is made inside the server's event loop."""
-    served = Served(engine_factory, ServerConfig(**{"static": None, **config}))
+    served = Served(engine_factory, ServerConfig(**{"static": None, **config}), certificate)
     thread = threading.Thread(target=served.run, daemon=True)
     thread.start()
     assert served.ready.wait(PATIENCE_S)
@@ -40,8 +43,10 @@ def serving(engine_factory: Callable[[], Any], **config: Any) -> Iterator["Serve
 
 
 class Served:
-    def __init__(self, engine_factory: Callable[[], Any], config: ServerConfig) -> None:
-        self.factory, self.config = engine_factory, config
+    def __init__(
+        self, engine_factory: Callable[[], Any], config: ServerConfig, certificate: tuple[Path, Path] | None
+    ) -> None:
+        self.factory, self.config, self.certificate = engine_factory, config, certificate
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.ready = threading.Event()
@@ -66,7 +71,9 @@ class Served:
     async def _serve(self) -> None:
         self.engine = self.factory()
         self.app = create_app(self.engine, self.config)
-        self.server = RealtimeServer(uvicorn_config(self.app, self.config), self.app.state.realtime.drain)
+        self.server = RealtimeServer(
+            uvicorn_config(self.app, self.config, self.certificate), self.app.state.realtime.drain
+        )
         self.loop = asyncio.get_running_loop()
         self.ready.set()
         await self.server.serve(sockets=[self.socket])

@@ -132,6 +132,8 @@ class Link:
         async for event in conversation.session.events():
             self._measure(event)
             conversation.tell(event)
+            if self._ending is not None:  # a busy engine wakes this task again before anyio can cancel it
+                return
         self.end(*self.if_ended)
 
     def _measure(self, event: SessionEvent) -> None:
