@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from icebreaker.cli_eval import Turns, serve_options
-from icebreaker.cli_target import Target, command_line, finish, measured, progress_bar
+from icebreaker.cli_eval import Turns
+from icebreaker.cli_target import Target, command_line, finish, measured, progress_bar, serve_options
 
 __all__ = ["bench_app"]
 

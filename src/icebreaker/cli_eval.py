@@ -1,7 +1,5 @@
 """``icebreaker eval``: parses, calls, prints; every heavy import waits inside its command."""
 
-import contextlib
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +8,7 @@ import typer
 
 from icebreaker.cli_target import Target, finish, measured, progress_bar, running
 
-__all__ = ["Turns", "eval_app", "serve_options"]
+__all__ = ["Turns", "eval_app"]
 
 eval_app = typer.Typer(
     help="Measure a model or a server: JSON, Markdown and a plot in --out. Run again to go on where it stopped.",
@@ -194,8 +192,8 @@ def duplex(
         raise DataError(f"no kind of scene {unknown[0]!r}; there are {', '.join(KINDS)}")
     found = _some([each for each in read_scenes(scenes) if not kind or each.kind in kind], scenes, "all")
     config = DuplexEvalConfig(turns=turns.value, recogniser=recogniser, parallel=parallel)
-    with running(target, "duplex", paced=True) as run, _talking(target, run) as talker:
-        finish(evaluate_duplex(run, talker, spread(found, limit), config), target.out)
+    with running(target, "duplex", served=True) as run:
+        finish(evaluate_duplex(run, run.system.engine, spread(found, limit), config), target.out)
 
 
 @eval_app.command()
@@ -234,27 +232,6 @@ def report(
 
     files = write_results(results, page, runs)
     typer.echo(f"wrote {', '.join(map(str, files))}")
-
-
-@contextlib.contextmanager
-def _talking(target: Target, run: Any) -> Iterator[Any]:
-    """Who holds conversations: the server that was named, or one of our own around the model."""
-    from icebreaker.client.remote import RemoteEngine
-    from icebreaker.evaluation.systems import Server
-
-    if isinstance(run.system, Server):
-        yield run.system.engine
-        return
-    from icebreaker.client.own_server import own_server
-
-    with own_server(serve_options(target)) as server:
-        yield RemoteEngine(server.url)
-
-
-def serve_options(target: Target) -> list[str]:
-    """How `icebreaker serve` is told about the model of ``target``."""
-    options = ["--model", target.model, "--device", target.device, "--dtype", target.dtype]
-    return options + (["--llm", str(target.llm)] if target.llm else [])
 
 
 def _split(split: str) -> str | None:

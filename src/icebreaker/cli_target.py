@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Target", "command_line", "finish", "measured", "progress_bar", "running"]
+__all__ = ["Target", "command_line", "finish", "measured", "progress_bar", "running", "serve_options"]
 
 SECRETS = ("--api-key", "--judge-key")
 
@@ -58,41 +58,71 @@ def measured(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def running(target: Target, name: str, *, paced: bool = False) -> Iterator[Any]:
-    """The system, ready to be asked, as a ``Run`` with a progress bar; a ``paced`` server hears in real time."""
-    from icebreaker.errors import ConfigError, ServerError
+def running(target: Target, name: str, *, paced: bool = False, served: bool = False) -> Iterator[Any]:
+    """The system, ready to be asked, as a ``Run`` with a progress bar.
+
+    ``paced``: a server hears speech as fast as it is spoken. ``served``: without a server one of our own is started,
+    because its turn taking is part of what is measured.
+    """
+    from icebreaker.errors import ServerError
     from icebreaker.evaluation.run import Run
-    from icebreaker.evaluation.systems import LocalModel, Server
 
-    if target.dtype not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {target.dtype!r}")
-    system: LocalModel | Server
-    if target.server is not None:
-        from icebreaker.client.remote import RemoteEngine
+    with contextlib.ExitStack() as stack:
+        if target.server is not None:
+            system = _server(target, target.server, paced)
+            facts = {"server": target.server, "asked for": target.model}
+        else:
+            facts = _model_facts(target)
+            if served:
+                from icebreaker.client.own_server import own_server
 
-        engine = RemoteEngine(target.server, target.api_key, target.model)
-        system, facts = Server(engine, paced=paced), {"server": target.server, "asked for": target.model}
-    else:
-        import torch
-
-        from icebreaker.evaluation.provenance import model_sha256
-        from icebreaker.talking import load_dialogue
-
-        if target.threads:
-            torch.set_num_threads(target.threads)
-        system = LocalModel(load_dialogue(target.model, target.llm, device=target.device, dtype=target.dtype))
-        sha256 = model_sha256(target.model, target.llm)
-        facts = {"model": target.model, "sha256": sha256, "device": target.device, "dtype": target.dtype}
-    with progress_bar(name) as advance:
+                system = _server(target, stack.enter_context(own_server(serve_options(target))).url, paced)
+            else:
+                system = _local(target)
         run = Run(
-            system=system, model=facts, out=target.out, seed=target.seed, progress=advance, label=target.label,
-            command=command_line(),
+            system=system, model=facts, out=target.out, seed=target.seed, label=target.label, command=command_line(),
+            progress=stack.enter_context(progress_bar(name)),
         )  # fmt: skip
         try:
             yield run
         except ServerError as error:
             kept = f"what was measured is kept in {target.out}; run the same command again to go on"
             raise ServerError(f"{error}; {kept}") from error
+
+
+def serve_options(target: Target) -> list[str]:
+    """How `icebreaker serve` is told about the model of ``target``."""
+    options = ["--model", target.model, "--device", target.device, "--dtype", target.dtype]
+    options += ["--threads", str(target.threads)] if target.threads else []
+    return options + (["--llm", str(target.llm)] if target.llm else [])
+
+
+def _server(target: Target, url: str, paced: bool) -> Any:
+    from icebreaker.client.remote import RemoteEngine
+    from icebreaker.evaluation.systems import Server
+
+    return Server(RemoteEngine(url, target.api_key, target.model), paced=paced)
+
+
+def _local(target: Target) -> Any:
+    import torch
+
+    from icebreaker.evaluation.systems import LocalModel
+    from icebreaker.talking import load_dialogue
+
+    if target.threads:
+        torch.set_num_threads(target.threads)
+    return LocalModel(load_dialogue(target.model, target.llm, device=target.device, dtype=target.dtype))
+
+
+def _model_facts(target: Target) -> dict[str, Any]:
+    from icebreaker.errors import ConfigError
+    from icebreaker.evaluation.provenance import model_sha256
+
+    if target.dtype not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {target.dtype!r}")
+    sha256 = model_sha256(target.model, target.llm)
+    return {"model": target.model, "sha256": sha256, "device": target.device, "dtype": target.dtype}
 
 
 @contextlib.contextmanager
