@@ -12,7 +12,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.hearing import load_encoder
-from icebreaker.training.instruct_batches import QuestionConfig, QuestionSource
+from icebreaker.training.instruct_batches import QuestionConfig
 from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, run
@@ -113,21 +113,23 @@ def test_half_precision_and_the_lookup(config: SpeechInstructConfig) -> None:
 
 def test_the_speech_stands_in_the_chat(config: SpeechInstructConfig) -> None:
     llm = LLM.load(config.llm)
-    asker = Asker(SpeechAdaptor(config.adaptor), llm, "\nAnswer me.")
+    asker = Asker(SpeechAdaptor(config.adaptor), llm, system="Be kind.", instruction="\nAnswer me.")
     before, speech, after = asker.contexts([torch.zeros(3, 32)])[0]
     written = llm.tokenizer.decode(asker.before + asker.after)
     assert written == (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-        "\nAnswer me.<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n\nAnswer me.<|im_end|>\n<|im_start|>assistant\n"
     )
     assert (len(before), len(speech), len(after)) == (len(asker.before), 3, len(asker.after))
     assert llm.tokenizer.decode([asker.end_id]) == "<|im_end|>"
 
 
-def test_batches_can_begin_anywhere(config: SpeechInstructConfig) -> None:
-    source = QuestionSource(config.questions, "train")
-    early, late = source.batches(0, 7), source.batches(3, 7)
-    for _ in range(3):
-        next(early)
-    assert next(early) == next(late)
-    assert sum(len(batch) for batch in source.fixed(5)) == 5
+def test_a_lookup_ends_in_the_llms_tokens(config: SpeechInstructConfig) -> None:
+    llm = LLM.load(config.llm)
+    adaptor = SpeechAdaptor(replace(config.adaptor, vocabulary=llm.vocab_size))
+    assert adaptor.lookup is not None
+    adaptor.lookup.follow(llm.embedding.weight)
+    frames = torch.randn(2, 10, 12)
+    vectors = adaptor.vectors(frames)
+    torch.testing.assert_close(adaptor.whole(frames), adaptor.lookup(vectors))
+    assert adaptor.whole(frames).norm(dim=-1).max() <= llm.embedding.weight.norm(dim=-1).max()
+    assert torch.equal(adaptor(frames, adaptor.initial_state(2))[0], adaptor.whole(frames))

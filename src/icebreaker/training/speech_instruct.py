@@ -15,7 +15,7 @@ from torch import Tensor
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import Item
-from icebreaker.models.chat import ChatPrompt
+from icebreaker.models.chat import DEFAULT_SYSTEM, ChatPrompt
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
@@ -45,6 +45,7 @@ class SpeechInstructConfig:
     questions: QuestionConfig
     optim: OptimConfig
     tuning: TuningConfig = field(default_factory=TuningConfig)
+    system: str = DEFAULT_SYSTEM
     instruction: str = ""  # after the speech, such as "\nPlease directly answer the questions in the user's speech."
     start_from: Path | None = None  # folder of an earlier run of this stage: its adaptor
     answer_weight: float = 1.0
@@ -64,8 +65,10 @@ class SpeechInstructConfig:
 class Asker:
     """Adaptor and chat layout: frames to what the LLM reads before it answers."""
 
-    def __init__(self, adaptor: SpeechAdaptor, llm: LLM, instruction: str) -> None:
-        prompt = ChatPrompt.from_tokenizer(llm.tokenizer)
+    def __init__(
+        self, adaptor: SpeechAdaptor, llm: LLM, *, system: str = DEFAULT_SYSTEM, instruction: str = ""
+    ) -> None:
+        prompt = ChatPrompt.from_tokenizer(llm.tokenizer, system)
         self.adaptor, self.llm = adaptor, llm
         self.before = [*prompt.before_ids, *prompt.user_prefix_ids]
         self.after = [*ids_of(llm, instruction), *prompt.suffix_ids]
@@ -105,7 +108,11 @@ def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = l
     training = Run(modules, config.optim)
     if tuned.learns:
         slow_down(training, llm.model, config.tuning.lr_scale)
-    stage = _Stage(config, Asker(adaptor, llm, config.instruction), Hearing(ears, keep=config.questions.keep_frames))
+    stage = _Stage(
+        config,
+        Asker(adaptor, llm, system=config.system, instruction=config.instruction),
+        Hearing(ears, keep=config.questions.keep_frames),
+    )
     source, held_out = (QuestionSource(config.questions, split) for split in ("train", "valid"))
     with ExitStack() as frozen:
         hashes = {"encoder_sha256": frozen.enter_context(stays_frozen(ears.encoder, "the speech encoder"))}

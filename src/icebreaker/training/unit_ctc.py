@@ -120,7 +120,7 @@ def load_hearing(config: HearingConfig, llm: LLM) -> tuple[Hearing, Asker]:
     load_into(adaptor, config.stage, "adaptor")
     freeze(adaptor)
     hearing = Hearing(load_ears(Path(earlier["encoder"])), keep=config.questions.keep_frames)
-    return hearing, Asker(adaptor, llm, earlier["instruction"])
+    return hearing, Asker(adaptor, llm, system=earlier["system"], instruction=earlier["instruction"])
 
 
 @dataclass(frozen=True)
