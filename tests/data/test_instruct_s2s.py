@@ -120,7 +120,9 @@ def test_another_recipe_needs_another_folder(config: InstructS2SConfig, tmp_path
     other = InstructS2SConfig(**{**vars(config), "seed": 1})
     with pytest.raises(DataError, match="was begun with another seed; choose another --out"):
         build_instruct_s2s(other, tmp_path, tmp_path / "out", llm=Scribe())
-    faster = InstructS2SConfig(**{**vars(config), "llm": TextLLMConfig(folder="unused", workers=2)})
+    faster = InstructS2SConfig(
+        **{**vars(config), "llm": TextLLMConfig(folder="unused", workers=2), "speech_workers": 3}
+    )
     assert build_instruct_s2s(faster, tmp_path, tmp_path / "out", llm=Scribe(dies_at=0))["spoken"] == 4
 
 

@@ -7,7 +7,7 @@
     questions/manifest.jsonl, answers/manifest.jsonl, report.json                         for training; what was lost
 
 Each step goes through the items in order and keeps a journal, so a killed run goes on where it was, and repeats only
-what it was at: one reply, or one group of sentences. Every choice depends on the seed and the item alone. Knows
+what it was at: some replies, or some groups of sentences. Every choice depends on the seed and the item alone. Knows
 nothing of feature models: units come from a function that is passed in.
 """
 

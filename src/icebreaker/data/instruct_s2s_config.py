@@ -35,11 +35,12 @@ class InstructS2SConfig:
     most_question_seconds: float = 30.0  # what a Whisper encoder hears
     question_rate: int = 16_000
     answer_rate: int = 16_000
+    speech_workers: int = 1  # groups of sentences that are synthesised at a time
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.sources or not self.question_voices:
-            raise ValueError("expected at least one source and one question voice")
+        if not self.sources or not self.question_voices or self.speech_workers < 1:
+            raise ValueError("expected at least one source, one question voice and one of speech_workers")
         names = [voice.name for voice in (*self.question_voices, self.answer_voice)]
         if twice := [name for name, count in Counter(names[:-1]).items() if count > 1]:
             raise ValueError(f"two question voices are called {twice[0]!r}")
@@ -54,6 +55,7 @@ def claim_folder(config: InstructS2SConfig, out: Path) -> None:
     values = json.loads(json.dumps(to_mapping(config), default=_plain))
     for name in HURRY:
         values["llm"].pop(name)
+    values.pop("speech_workers")
     path = out / RECIPE
     if path.exists() and (old := json.loads(path.read_text())) != values:
         changed = sorted(key for key in old.keys() | values.keys() if old.get(key) != values.get(key))

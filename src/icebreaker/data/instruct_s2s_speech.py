@@ -3,16 +3,18 @@
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icebreaker.audio.pcm import load_audio
+from icebreaker.data.in_order import in_order
 from icebreaker.data.instruct_s2s_config import InstructS2SConfig
 from icebreaker.data.journal import Journal
 from icebreaker.data.recording import Progress, save_flac
 from icebreaker.data.rewriting import ANSWER, QUESTION
+from icebreaker.data.synthesis import Waveform
 from icebreaker.data.tts import Speaker
 
 __all__ = ["Units", "extract", "speak"]
@@ -32,18 +34,34 @@ def speak(
 ) -> None:
     """Questions in voices drawn by seed and item, answers in the one voice; in order, a group at a time."""
     waiting = [row for row in rows if row["id"] not in journal]
-    for start in range(0, len(waiting), GROUP):
-        group = waiting[start : start + GROUP]
-        drawn = [_draw(config, speakers[:-1], row["id"]) for row in group]
-        questions: dict[int, Any] = {}
-        for speaker in dict.fromkeys(drawn):
-            places = [i for i, one in enumerate(drawn) if one is speaker]
-            texts = [group[i][QUESTION] for i in places]
-            questions |= dict(zip(places, speaker.speak(texts, config.question_rate), strict=True))
-        answers = speakers[-1].speak([row[ANSWER] for row in group], config.answer_rate)
-        for i, row in enumerate(group):
-            journal.add(_recorded(config, row, drawn[i].config.name, questions[i], answers[i], out))
+    groups = [waiting[start : start + GROUP] for start in range(0, len(waiting), GROUP)]
+
+    def say(group: list[dict[str, Any]]) -> list[_Said]:
+        return _say(config, speakers, group)
+
+    for group, spoken in zip(groups, in_order(say, groups, config.speech_workers), strict=True):
+        for row, said in zip(group, spoken, strict=True):
+            journal.add(_recorded(config, row, said, out))
             progress(len(journal.rows), len(rows))
+
+
+class _Said(NamedTuple):
+    """Both sides of an item, None where a synthesiser could not; and the question's voice."""
+
+    voice: str
+    question: Waveform | None
+    answer: Waveform | None
+
+
+def _say(config: InstructS2SConfig, speakers: list[Speaker], group: list[dict[str, Any]]) -> list[_Said]:
+    drawn = [_draw(config, speakers[:-1], row["id"]) for row in group]
+    questions: dict[int, Waveform | None] = {}
+    for speaker in dict.fromkeys(drawn):
+        places = [i for i, one in enumerate(drawn) if one is speaker]
+        said = speaker.speak([group[i][QUESTION] for i in places], config.question_rate)
+        questions |= dict(zip(places, said, strict=True))
+    answers = speakers[-1].speak([row[ANSWER] for row in group], config.answer_rate)
+    return [_Said(drawn[i].config.name, questions[i], answers[i]) for i in range(len(group))]
 
 
 def _draw(config: InstructS2SConfig, speakers: list[Speaker], name: str) -> Speaker:
@@ -51,19 +69,18 @@ def _draw(config: InstructS2SConfig, speakers: list[Speaker], name: str) -> Spea
     return rng.choices(speakers, [speaker.config.share for speaker in speakers])[0]
 
 
-def _recorded(
-    config: InstructS2SConfig, row: dict[str, Any], voice: str, question: Any, answer: Any, out: Path
-) -> dict[str, Any]:
+def _recorded(config: InstructS2SConfig, row: dict[str, Any], said: _Said, out: Path) -> dict[str, Any]:
     """Write both recordings; the row to remember them by."""
-    if question is None or answer is None:
+    if said.question is None or said.answer is None:
         return {"id": row["id"], "dropped": "synthesis failed"}
-    seconds = len(question) / config.question_rate
+    seconds = len(said.question) / config.question_rate
     if seconds > config.most_question_seconds:
         return {"id": row["id"], "dropped": "question too slow"}
-    for kind, waveform, rate in (("question", question, config.question_rate), ("answer", answer, config.answer_rate)):
-        save_flac(out / "audio" / f"{row['id']}-{kind}.flac", waveform, rate)
-    lengths = {"question_seconds": round(seconds, 4), "answer_seconds": round(len(answer) / config.answer_rate, 4)}
-    voices = {"question_voice": voice, "answer_voice": config.answer_voice.name}
+    save_flac(out / "audio" / f"{row['id']}-question.flac", said.question, config.question_rate)
+    save_flac(out / "audio" / f"{row['id']}-answer.flac", said.answer, config.answer_rate)
+    answer_seconds = round(len(said.answer) / config.answer_rate, 4)
+    lengths = {"question_seconds": round(seconds, 4), "answer_seconds": answer_seconds}
+    voices = {"question_voice": said.voice, "answer_voice": config.answer_voice.name}
     return {"id": row["id"], QUESTION: row[QUESTION], ANSWER: row[ANSWER], **voices, **lengths}
 
 

@@ -6,7 +6,6 @@ Knows nothing of what it is asked. Replies come in the order of the prompts, and
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from icebreaker.data.http import Poster, Refused
+from icebreaker.data.in_order import in_order
 from icebreaker.errors import DataError
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.llm import LLM
@@ -87,17 +87,7 @@ class EndpointLLM:
 
     def replies(self, asked: Sequence[Asked]) -> Iterator[str | None]:
         """As ``TextLLM.replies``; at most ``workers`` prompts are on their way beyond the reply that is waited for."""
-        with ThreadPoolExecutor(self.config.workers) as pool:
-            waiting = iter(asked)
-            running = [pool.submit(self._reply, one) for one in islice(waiting, self.config.workers)]
-            try:
-                while running:
-                    reply = running.pop(0).result()
-                    running += [pool.submit(self._reply, one) for one in islice(waiting, 1)]
-                    yield reply
-            finally:
-                for one in running:
-                    one.cancel()
+        return in_order(self._reply, asked, self.config.workers)
 
     def _reply(self, asked: Asked) -> str | None:
         config = self.config
