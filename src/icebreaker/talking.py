@@ -26,7 +26,6 @@ from icebreaker.nn.packed import pack_linears
 
 __all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
 
-LISTENING_RATE = 12.5  # LLM positions a second of speech
 REPLY_POSITIONS = 700  # room for prompts, suffix and the longest reply
 MAX_QUESTION_S = 120.0  # of one turn
 MICROPHONE_CAPACITY = 8000  # LLM positions of a conversation, about ten minutes
@@ -135,7 +134,7 @@ def answer_file(
     chunks = list(_chunks(path))  # a file that turns out damaged or too long fails before anything is said
     if not use_turn_head:
         dialogue = dialogue.with_duplex(DuplexConfig(take_threshold=1.0, ignore_threshold=1.0))
-    state = dialogue.initial_state([seed], int(MAX_QUESTION_S * LISTENING_RATE) + REPLY_POSITIONS)
+    state = dialogue.initial_state([seed], dialogue.positions(MAX_QUESTION_S) + REPLY_POSITIONS)
     answer, _ = answer_turn(dialogue, chunks, state, say=say)
     return answer
 
@@ -161,7 +160,7 @@ def answer_turn(
     decided = time.perf_counter()
     answer.listening_ms = (decided - started) * 1000
     state = dialogue.signal(0, Committed(), state)
-    pieces = []
+    pieces: list[Tensor] = []
     for waveform, text, now in _reply(dialogue, state, answer.latency_ms, decided):
         answer.text += text
         if text:

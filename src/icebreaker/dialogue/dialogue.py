@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES
-from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.ears import ears_of
+from icebreaker.dialogue.parts import OmniParts, Parts
 from icebreaker.dialogue.speaking import Speaker
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, with_heard, with_row, with_utterance_fed
-from icebreaker.dialogue.turns import CHUNK_FRAMES, Turns
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, truncate, with_row, with_utterance_fed
+from icebreaker.dialogue.turns import Turns
+from icebreaker.dialogue.unit_speaking import UnitSpeaker
 from icebreaker.duplex import (
     ChunkHeard,
     DuplexConfig,
@@ -18,10 +20,10 @@ from icebreaker.duplex import (
     Turn,
     judge,
 )
+from icebreaker.errors import ConfigError
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.sampling import sample
-from icebreaker.streaming import put_rows, take_rows
-from icebreaker.text.segment import Segment
+from icebreaker.models.turn_head import TurnHead
 
 __all__ = ["Dialogue", "StepOutput"]
 
@@ -54,20 +56,37 @@ class Dialogue:
     rows that have anything to say. ``hear``, ``think``, ``prefill``, ``draw`` and ``render`` are its stages, in order.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    def __init__(self, parts: Parts | OmniParts) -> None:
+        self.model = parts
         self.settings = parts.settings
-        self.speaker = Speaker(parts)
-        self.turns = Turns(parts, self.speaker)
+        self.ears = ears_of(parts)
+        self.speaker = Speaker(parts) if isinstance(parts, Parts) else UnitSpeaker(parts)
+        self.turn_head = parts.turn_head if isinstance(parts, Parts) else None  # without one, silence ends a turn
+        self.turns = Turns(parts, self.ears, self.speaker)
 
     @property
     def sample_rate(self) -> int:
         """Of the answers, in Hz."""
-        return self.parts.codec.config.sample_rate
+        return self.speaker.sample_rate
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of a Freeze-Omni model; ``model`` has those of any family.
+
+        Raises:
+            ConfigError: this is another family's model.
+        """
+        if not isinstance(self.model, Parts):
+            raise ConfigError("expected a Freeze-Omni model (turn head, codec), got a LLaMA-Omni one; give another")
+        return self.model
 
     def with_duplex(self, duplex: DuplexConfig) -> "Dialogue":
         """The same parts, with another willingness to speak."""
-        return Dialogue(replace(self.parts, settings=replace(self.settings, duplex=duplex)))
+        return Dialogue(replace(self.model, settings=replace(self.settings, duplex=duplex)))
+
+    def positions(self, seconds: float) -> int:
+        """LLM positions that a turn of ``seconds`` of speech takes at most, prompts apart."""
+        return self.ears.positions(seconds)
 
     @torch.inference_mode()
     def initial_state(
@@ -77,20 +96,21 @@ class Dialogue:
 
         Args:
             seeds: of each row's random draws.
-            capacity: LLM positions that a conversation may take, 12.5 a second of listening and one a token.
+            capacity: LLM positions that a conversation may take: ``positions`` of its turns, and one a token.
             before_ids: what opens the conversations instead of the configured system prompt.
         """
-        parts, batch = self.parts, len(seeds)
+        parts, batch = self.model, len(seeds)
         opening = self.turns.embed(parts.chat.before_ids if before_ids is None else before_ids)
         device = opening.device
         rows = tuple(
             Row(generator=torch.Generator(device).manual_seed(seed), pending=opening if len(opening) else None)
             for seed in seeds
         )
+        fbank, encoder, adapter = self.ears.initial_state(batch)
         return DialogueState(
-            fbank=parts.fbank.initial_state(batch),
-            encoder=parts.encoder.initial_state(batch),
-            adapter=parts.adapter.initial_state(batch),
+            fbank=fbank,
+            encoder=encoder,
+            adapter=adapter,
             context=parts.llm.new_cache(batch, capacity),
             branch=None,
             speech=self.speaker.initial_speech(batch),
@@ -142,32 +162,7 @@ class Dialogue:
         if not any(active):
             return state
         self._check_audio(waveform, active, state)
-        rows = torch.tensor([i for i, a in enumerate(active) if a], device=waveform.device)
-        fbank, fbank_state = self.parts.fbank(waveform[rows], take_rows(state.fbank, rows))
-        state = state._replace(fbank=put_rows(state.fbank, rows, fbank_state))
-        frames = dict(zip(rows.tolist(), fbank, strict=True))  # [16, F] each
-        listening = [i for i in frames if state.rows[i].utterance is not None]
-        if listening:
-            state = self._encode(listening, torch.stack([frames[i] for i in listening]), state)
-        keep = self.settings.preroll_chunks * CHUNK_FRAMES + 3
-        for i, new in frames.items():
-            if self.settings.preroll_chunks:
-                history = state.rows[i].history
-                frames_so_far = new if history is None else torch.cat([history, new])
-                state = with_row(state, i, history=frames_so_far[-keep:])
-        return state
-
-    def _encode(self, listening: Sequence[int], fbank: Tensor, state: DialogueState) -> DialogueState:
-        """Advance the ears of some rows by a chunk of features [n, 16, F]."""
-        rows = torch.tensor(listening, device=fbank.device)
-        frames, encoder = self.parts.encoder(fbank, take_rows(state.encoder, rows))
-        heard, adapter = self.parts.adapter(frames, take_rows(state.adapter, rows))
-        state = state._replace(
-            encoder=put_rows(state.encoder, rows, encoder), adapter=put_rows(state.adapter, rows, adapter)
-        )
-        for i, new in zip(listening, heard, strict=True):
-            state = with_heard(state, i, new)
-        return state
+        return self.ears.hear(waveform, active, state)
 
     @torch.inference_mode()
     def think(
@@ -192,7 +187,8 @@ class Dialogue:
             for i in aside:
                 state = with_utterance_fed(state, i)
             for i, hidden in last.items():
-                probabilities[i], state = self._judge(i, hidden, state)
+                if self.turn_head is not None:
+                    probabilities[i], state = self._judge(i, hidden, self.turn_head, state)
         inputs = {i: fed for i, _ in taking_part if (fed := state.rows[i].for_context) is not None}
         if not inputs:
             return probabilities, state
@@ -206,10 +202,10 @@ class Dialogue:
             state = with_row(state, i, pending=None)
             if row.turn is Turn.HEARING and row.utterance is not None and row.utterance.pending is not None:
                 state = with_utterance_fed(state, i)
-                if row.utterance.chunks:
-                    probabilities[i], state = self._judge(i, hidden, state)
-            elif row.reply is not None and not row.reply.text_done:
-                state = self._write(i, hidden, state)
+                if row.utterance.chunks and self.turn_head is not None:
+                    probabilities[i], state = self._judge(i, hidden, self.turn_head, state)
+            elif row.reply is not None:
+                state = (self._read if row.reply.text_done else self._write)(i, hidden, state)
         return probabilities, state
 
     @torch.inference_mode()
@@ -233,9 +229,11 @@ class Dialogue:
     def transcribe(self, utterance: Utterance, max_tokens: int = 120) -> str:
         """What the user said, by the alignment stage's prompt, on a scratch cache (arXiv:2411.00774, stage 2).
 
-        An adapter that looks tokens up has said it already.
+        An adapter that looks tokens up has said it already; a model without that prompt (LLaMA-Omni) says nothing.
         """
-        parts = self.parts
+        if not isinstance(self.model, Parts):
+            return ""
+        parts = self.model
         heard = torch.cat(utterance.embeddings)
         if parts.adapter.lookup is not None:
             return str(parts.llm.tokenizer.decode(parts.adapter.lookup.read(heard))).strip()
@@ -252,39 +250,41 @@ class Dialogue:
         return str(parts.llm.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _judge(
-        self, index: int, hidden: Tensor, state: DialogueState
+        self, index: int, hidden: Tensor, turn_head: TurnHead, state: DialogueState
     ) -> tuple[tuple[float, float, float], DialogueState]:
         """Ask the turn head, and let its verdict happen."""
-        keep, take, ignore = self.parts.turn_head(hidden.float()).tolist()
+        keep, take, ignore = turn_head(hidden.float()).tolist()
         verdict = judge((keep, take, ignore), self.settings.duplex)
         return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
 
     def _write(self, index: int, hidden: Tensor, state: DialogueState) -> DialogueState:
         """Draw the next token of a reply."""
-        row, parts = state.rows[index], self.parts
+        row, llm = state.rows[index], self.model.llm
         reply = row.reply
         if reply is None:
             return state
         history = torch.tensor([reply.tokens], dtype=torch.long, device=hidden.device)
-        logits = parts.llm.logits(hidden)[None]
-        token = int(sample(logits, row.manner.text or self.settings.text, history, row.generator)[0])
-        aloud = row.manner.aloud or _all
-        if token in parts.llm.eos_ids:
-            rest = self.speaker.segmenter.finish(aloud(reply.text), reply.segmenter) if row.manner.spoken else []
-            reply = replace(reply, text_done=True, queue=(*reply.queue, *rest))
-            return with_row(state, index, reply=reply)
-        tokens = (*reply.tokens, token)
-        text = str(parts.llm.tokenizer.decode(tokens, skip_special_tokens=True))
-        ended = len(tokens) >= (row.manner.max_text_tokens or self.settings.max_text_tokens)
-        segments, segmenter = list[Segment](), reply.segmenter
-        if row.manner.spoken:
-            segments, segmenter = self.speaker.segmenter.push(aloud(text), reply.segmenter, reply.packets)
-            segments += self.speaker.segmenter.finish(aloud(text), segmenter) if ended else []
-        reply = replace(
-            reply, tokens=tokens, hidden=(*reply.hidden, hidden), text=text, segmenter=segmenter, text_done=ended,
-            queue=(*reply.queue, *segments),
-        )  # fmt: skip
-        return with_row(state, index, reply=reply, pending=None if ended else self.turns.embed([token]))
+        config = row.manner.text or self.settings.text
+        token = int(sample(llm.logits(hidden)[None], config, history, row.generator)[0])
+        reply = replace(reply, hidden=(*reply.hidden, hidden))
+        if token in llm.eos_ids:
+            reply = replace(reply, text_done=True)
+        else:
+            tokens = (*reply.tokens, token)
+            text = str(llm.tokenizer.decode(tokens, skip_special_tokens=True))
+            ended = len(tokens) >= (row.manner.max_text_tokens or self.settings.max_text_tokens)
+            reply = self.speaker.wrote(replace(reply, tokens=tokens, text=text, text_done=ended), row.manner)
+        if reply.text_done:
+            reply = self.speaker.finished(reply, row.manner)
+        goes_on = not reply.text_done or self.speaker.reads_last
+        return with_row(state, index, reply=reply, pending=self.turns.embed([token]) if goes_on else None)
+
+    def _read(self, index: int, hidden: Tensor, state: DialogueState) -> DialogueState:
+        """Keep the state at a reply's last token, for a speech decoder that wants it; the end itself is not kept."""
+        reply = state.rows[index].reply
+        assert reply is not None
+        state = truncate(state, index, reply.base + len(reply.tokens))
+        return with_row(state, index, reply=replace(reply, hidden=(*reply.hidden, hidden)))
 
     # The LLM.
 
@@ -304,7 +304,7 @@ class Dialogue:
             for i in group:
                 embeddings[i - first, : len(inputs[i])] = inputs[i]
                 lengths[i - first] = len(inputs[i])
-            hidden, slots = self.parts.llm(embeddings, cache.slots(first, stop), lengths)
+            hidden, slots = self.model.llm(embeddings, cache.slots(first, stop), lengths)
             cache = cache.with_slots(first, slots)
             last |= {i: hidden[i - first, len(inputs[i]) - 1] for i in group}
         return last, cache
@@ -315,10 +315,6 @@ class Dialogue:
                 f"expected a waveform of shape {(len(state.rows), CHUNK_SAMPLES)} and as many flags as rows, "
                 f"got {tuple(waveform.shape)} and {len(active)}"
             )
-
-
-def _all(text: str) -> str:
-    return text
 
 
 def _new_text(before: Reply | None, after: Reply | None) -> str:

@@ -1,4 +1,8 @@
-"""What a dialogue is made of: trained parts and settings. Loads nothing."""
+"""What a dialogue is made of: trained parts and settings. Loads nothing.
+
+The families differ in four modules each: encoder, adapter, codec_lm and codec of Freeze-Omni are encoder, adaptor,
+unit_ctc and vocoder of LLaMA-Omni. The LLM, the chat around it and the settings are the same.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,6 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from icebreaker.audio.fbank import Fbank
+from icebreaker.audio.whisper_mel import WhisperMel
 from icebreaker.duplex import DuplexConfig
 from icebreaker.models.adapter import Adapter
 from icebreaker.models.chat import ChatPrompt
@@ -15,10 +20,15 @@ from icebreaker.models.encoder import Encoder
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.sampling import SamplingConfig
+from icebreaker.models.speech_adaptor import SpeechAdaptor
 from icebreaker.models.turn_head import TurnHead
+from icebreaker.models.unit_ctc import UnitCTC
+from icebreaker.models.unit_vocoder import UnitVocoder
+from icebreaker.models.unit_wave import WaveRule
+from icebreaker.models.whisper_encoder import WhisperEncoder
 from icebreaker.text.segment import SegmenterConfig
 
-__all__ = ["DialogueSettings", "Parts", "WaveOutConfig"]
+__all__ = ["DialogueSettings", "OmniParts", "Parts", "UnitOutConfig", "WaveOutConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,24 @@ class WaveOutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitOutConfig:
+    """How units become chunks of sound (LLaMA-Omni).
+
+    Attributes:
+        omega: units that wait at least before a chunk is spoken (arXiv:2409.06666v2, algorithm 1); chunks end between
+            text tokens, so most are longer. 0: the whole reply at once, the paper's infinity.
+        rule: how chunks meet, see ``models.unit_wave``; ``independent`` is official.
+    """
+
+    omega: int = 40
+    rule: WaveRule = "crossfade"
+
+    def __post_init__(self) -> None:
+        if self.omega < 0:
+            raise ValueError(f"omega must be 0 (the whole reply at once) or more, got {self.omega}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DialogueSettings:
     """What can be changed without training anything.
 
@@ -59,6 +87,9 @@ class DialogueSettings:
         segmenter: when a stretch of text goes to the speech decoder.
         spoken: clean-up of that text; ``official`` ends every segment in a full-width full stop.
         wave_out: how codes become packets.
+        unit_out: how units become chunks of sound (LLaMA-Omni).
+        long_speech: what ears that hear whole turns of at most 30 s (Whisper's) do with longer ones: ``windows``, ours,
+            hears every 30 s by itself, one after the other; ``cut`` is official and forgets what comes later.
         duplex: how willing the assistant is to speak.
         preroll_chunks: 160 ms chunks before the start of speech that are heard too (official server: 6).
         max_text_tokens: longest reply (official server: 500).
@@ -74,6 +105,8 @@ class DialogueSettings:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     spoken: Literal["plain", "official"] = "plain"
     wave_out: WaveOutConfig = field(default_factory=WaveOutConfig)
+    unit_out: UnitOutConfig = field(default_factory=UnitOutConfig)
+    long_speech: Literal["windows", "cut"] = "windows"
     duplex: DuplexConfig = field(default_factory=DuplexConfig)
     preroll_chunks: int = 3
     max_text_tokens: int = 500
@@ -89,7 +122,7 @@ class DialogueSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Trained modules on one device, in eval mode, and how they are to be used."""
+    """Freeze-Omni: trained modules on one device, in eval mode, and how they are to be used."""
 
     fbank: Fbank
     encoder: Encoder
@@ -101,4 +134,21 @@ class Parts:
     codec: Codec
     chat: ChatPrompt
     voice: Tensor | None  # [1, global codes] of the assistant's voice
+    settings: DialogueSettings = field(default_factory=DialogueSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmniParts:
+    """LLaMA-Omni: trained modules on one device, in eval mode, and how they are to be used.
+
+    Whisper's encoder hears a turn when it is over; one of our own, with features to match, hears it as it comes.
+    """
+
+    features: WhisperMel | Fbank
+    encoder: WhisperEncoder | Encoder
+    adaptor: SpeechAdaptor
+    llm: LLM
+    unit_ctc: UnitCTC
+    vocoder: UnitVocoder
+    chat: ChatPrompt
     settings: DialogueSettings = field(default_factory=DialogueSettings)

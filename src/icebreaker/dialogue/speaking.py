@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from icebreaker.dialogue.parts import Parts
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Speaking, with_row
+from icebreaker.dialogue.state import DialogueState, Manner, Reply, Row, Speaking, with_row
 from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStream, CodecStreamState, OfficialWaveOut
 from icebreaker.models.sampling import sample
@@ -26,6 +26,8 @@ SECONDS_PER_LETTER = 0.075  # of slow speech: how long a segment of which only a
 class Speaker:
     """Speaks for the rows of a dialogue that have something to say."""
 
+    reads_last = False  # the state at the last token is not wanted
+
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.settings = parts.settings
@@ -33,6 +35,30 @@ class Speaker:
         self.stream = CodecStream(parts.codec)
         wave = parts.settings.wave_out
         self.official = OfficialWaveOut(parts.codec, parts.voice, wave) if wave.rule == "official" else None
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the answers, in Hz."""
+        return self.parts.codec.config.sample_rate
+
+    def begin(self, index: int, base: int, state: DialogueState) -> tuple[Reply, DialogueState]:
+        """A reply of no token yet."""
+        return Reply(base, self.segmenter.initial_state()), state
+
+    def wrote(self, reply: Reply, manner: Manner) -> Reply:
+        """One token more was written: it may complete segments."""
+        if not manner.spoken:
+            return reply
+        aloud = manner.aloud(reply.text) if manner.aloud else reply.text
+        segments, segmenter = self.segmenter.push(aloud, reply.segmenter, reply.packets)
+        return replace(reply, segmenter=segmenter, queue=(*reply.queue, *segments))
+
+    def finished(self, reply: Reply, manner: Manner) -> Reply:
+        """The text is complete: what is left of it is a segment."""
+        if not manner.spoken:
+            return reply
+        aloud = manner.aloud(reply.text) if manner.aloud else reply.text
+        return replace(reply, queue=(*reply.queue, *self.segmenter.finish(aloud, reply.segmenter)))
 
     def initial_speech(self, batch: int) -> CodecLMState:
         """An empty cache for a batch."""
@@ -76,7 +102,7 @@ class Speaker:
 
     def render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[list[Tensor], DialogueState]:
         """Turn the codes just drawn into sound: [S] of new audio for each row."""
-        audio = [self.parts.turn_head.linear.weight.new_zeros(0)] * len(state.rows)
+        audio = [self.parts.llm.embedding.weight.new_zeros(0)] * len(state.rows)
         if not drawn:
             return audio, state
         new, state = self._render(drawn, state) if self.official is None else self._render_official(drawn, state)
@@ -89,7 +115,7 @@ class Speaker:
         """Where each segment's audio lies; the end of the one being spoken is estimated, rather too late."""
         if reply.speaking is None:
             return reply.spoken
-        now, rate = reply.speaking, self.parts.codec.config.sample_rate
+        now, rate = reply.speaking, self.sample_rate
         longest = int(len(now.segment.text) * SECONDS_PER_LETTER * rate)
         stop = max(reply.samples, now.start_sample + longest)
         return (*reply.spoken, SpokenSegment(now.segment, now.start_sample, stop))
@@ -117,7 +143,7 @@ class Speaker:
         lm = parts.codec_lm
         text = parts.llm.embed(torch.tensor([ids], device=hidden.device)).to(hidden.dtype)
         needed = lm.config.split * (len(ids) + len(hidden)) + 1 + self.settings.max_codes
-        speech = _grown(state.speech, needed)
+        speech = _grown(_speech(state), needed)
         lengths = torch.zeros(batch, dtype=torch.long, device=hidden.device)
         text_lengths, hidden_lengths = lengths.clone(), lengths.clone()
         text_lengths[index], hidden_lengths[index] = len(ids), len(hidden)
@@ -134,8 +160,7 @@ class Speaker:
     ) -> tuple[dict[int, int], DialogueState]:
         """The next code of each row, from one call over the slots from the first of them to the last."""
         lm, first, stop = self.parts.codec_lm, min(speaking), max(speaking) + 1
-        speech = state.speech
-        assert isinstance(speech, CodecLMState)
+        speech = _speech(state)
         slots = CodecLMState(*(tensor[first:stop] for tensor in speech))
         codes = torch.zeros_like(slots.length)
         active = torch.zeros_like(codes, dtype=torch.bool)
@@ -170,7 +195,7 @@ class Speaker:
         return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
 
     def _render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:
-        device = state.speech.length.device
+        device = _speech(state).length.device
         rows = torch.tensor(list(drawn), device=device)
         codes = torch.zeros(len(drawn), max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
         for j, new in enumerate(drawn.values()):
@@ -178,6 +203,7 @@ class Speaker:
         lengths = torch.tensor([len(new) for new in drawn.values()], device=device)
         last = torch.tensor([_speaking(state, i).ended for i in drawn], device=device)
         voice = self.parts.voice
+        assert state.wave is not None
         waveform, samples, wave = self.stream(codes, lengths, last, take_rows(state.wave, rows), voice)
         sound = {i: waveform[j, : int(samples[j])] for j, i in enumerate(drawn)}
         return sound, state._replace(wave=put_rows(state.wave, rows, wave))
@@ -191,9 +217,14 @@ class Speaker:
             assert self.official is not None
             assert now.wave is not None
             pieces, wave = self.official.push(codes, now.wave, last=now.ended)
-            audio[i] = torch.cat([self.parts.turn_head.linear.weight.new_zeros(0), *pieces])
+            audio[i] = torch.cat([self.parts.llm.embedding.weight.new_zeros(0), *pieces])
             state = _with_reply(state, i, speaking=replace(now, wave=wave))
         return audio, state
+
+
+def _speech(state: DialogueState) -> CodecLMState:
+    assert isinstance(state.speech, CodecLMState)
+    return state.speech
 
 
 def _speaking(state: DialogueState, index: int) -> Speaking:

@@ -15,6 +15,9 @@ from icebreaker.models.codec_stream import CodecStreamState, OfficialWaveState
 from icebreaker.models.encoder import EncoderState
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.sampling import SamplingConfig
+from icebreaker.models.speech_adaptor import SpeechAdaptorState
+from icebreaker.models.unit_ctc import UnitCTCState
+from icebreaker.models.unit_wave import UnitWaveState
 from icebreaker.text.heard import SpokenSegment
 from icebreaker.text.segment import Segment, SegmenterState
 
@@ -24,6 +27,7 @@ __all__ = [
     "Reply",
     "Row",
     "Speaking",
+    "UnitReply",
     "Utterance",
     "truncate",
     "with_heard",
@@ -41,12 +45,14 @@ class Utterance:
         embeddings: adapter outputs [n, D] so far, for a transcript and for a later replay.
         pending: LLM inputs [L, D] not fed yet.
         chunks: listening chunks heard.
+        waveform: [n] at 16 kHz, for ears that hear a turn when it is over.
     """
 
     start: int
     embeddings: tuple[Tensor, ...] = ()
     pending: Tensor | None = None
     chunks: int = 0
+    waveform: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +77,36 @@ class Speaking:
 
 
 @dataclass(frozen=True)
+class UnitReply:
+    """How far the units of a reply are (LLaMA-Omni).
+
+    Attributes:
+        wave: what the chunks spoken so far left.
+        states: LLM states that became units.
+        pending: units that wait to be spoken.
+        ends: letters of the reply's text that stand after each token.
+        tokens: of the reply whose units were spoken.
+        counts: units that each state gave.
+        ended: the last chunk was spoken.
+    """
+
+    wave: UnitWaveState
+    states: int = 0
+    pending: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    tokens: int = 0
+    counts: tuple[int, ...] = ()
+    ended: bool = False
+
+
+@dataclass(frozen=True)
 class Reply:
     """What the assistant is saying.
 
     Attributes:
         base: length of the conversation's cache when the first token is fed.
         tokens: drawn so far; all but the newest are in the cache.
-        hidden: the hidden state [D] that predicted each token.
+        hidden: the hidden state [D] that predicted each token, at the end also the one that predicted the end.
         text: the tokens, decoded.
         segmenter: where the text stands.
         queue: segments that wait for the speech decoder.
@@ -86,6 +115,7 @@ class Reply:
         samples: of audio given out.
         packets: of audio given out.
         text_done: the text is complete.
+        units: how far its units are; ``None`` where the speech decoder speaks segments.
     """
 
     base: int
@@ -99,11 +129,13 @@ class Reply:
     samples: int = 0
     packets: int = 0
     text_done: bool = False
+    units: UnitReply | None = None
 
     @property
     def done(self) -> bool:
         """Nothing is left to say."""
-        return self.text_done and not self.queue and self.speaking is None
+        silent = not self.queue and self.speaking is None if self.units is None else self.units.ended
+        return self.text_done and silent
 
 
 @dataclass(frozen=True)
@@ -135,7 +167,7 @@ class Row:
         carry: tokens of the last reply that were heard and are not in the cache.
         utterance: what the user is saying.
         reply: what the assistant is saying, or has said and may still be playing.
-        history: newest log-mel frames [n, F], for the pre-roll.
+        history: newest log-mel frames [n, F], or samples [n], for the pre-roll.
         manner: of its replies.
     """
 
@@ -167,13 +199,13 @@ class Row:
 class DialogueState(NamedTuple):
     """A batch of conversations."""
 
-    fbank: FbankState
-    encoder: EncoderState
-    adapter: AdapterState
+    fbank: FbankState | None  # these three: None for ears that hear a turn when it is over
+    encoder: EncoderState | None
+    adapter: AdapterState | SpeechAdaptorState | None
     context: KVCache  # the conversations
     branch: KVCache | None  # what is heard while the assistant speaks; allocated when that first happens
-    speech: CodecLMState
-    wave: CodecStreamState
+    speech: CodecLMState | UnitCTCState
+    wave: CodecStreamState | None  # of segments; a unit reply carries its own
     rows: tuple[Row, ...]
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from icebreaker.audio.fbank import CHUNK_SAMPLES, HOP_LENGTH
-from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.ears import Ears
+from icebreaker.dialogue.parts import OmniParts, Parts
 from icebreaker.dialogue.speaking import Speaker
 from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, truncate, with_row
+from icebreaker.dialogue.unit_speaking import UnitSpeaker
 from icebreaker.duplex import (
     CancelResponse,
     DropUtterance,
@@ -19,19 +20,17 @@ from icebreaker.duplex import (
     Turn,
     transition,
 )
-from icebreaker.streaming import put_row
 from icebreaker.text.heard import heard_tokens
 
-__all__ = ["CHUNK_FRAMES", "Turns"]
-
-CHUNK_FRAMES = CHUNK_SAMPLES // HOP_LENGTH  # feature frames in a listening step
+__all__ = ["Turns"]
 
 
 class Turns:
     """Carries out, on the state of a dialogue, what the table in ``duplex`` says."""
 
-    def __init__(self, parts: Parts, speaker: Speaker) -> None:
+    def __init__(self, parts: Parts | OmniParts, ears: Ears, speaker: Speaker | UnitSpeaker) -> None:
         self.parts = parts
+        self.ears = ears
         self.speaker = speaker
 
     def happen(self, index: int, event: Event, state: DialogueState) -> DialogueState:
@@ -53,7 +52,7 @@ class Turns:
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """[n, D] input embeddings of ``ids``."""
-        device = self.parts.turn_head.linear.weight.device
+        device = self.parts.llm.embedding.weight.device
         if not ids:
             return torch.zeros(0, self.parts.llm.width, device=device)
         return self.parts.llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]
@@ -70,23 +69,8 @@ class Turns:
             saved = state.context.row(index)
             kept = saved._replace(length=saved.length.clamp(max=start))
             state = state._replace(branch=branch.with_row(index, kept))
-        encoder, adapter = parts.encoder.initial_state(1), parts.adapter.initial_state(1)
-        opening = [self._user_prefix(row, carry), parts.prompts.prompt_embeddings.weight]
-        history, chunks = row.history, self.parts.settings.preroll_chunks
-        embeddings: tuple[Tensor, ...] = ()
-        if history is not None and (count := min(chunks, len(history) // CHUNK_FRAMES)):
-            frames = count * CHUNK_FRAMES
-            context = history[max(0, len(history) - frames - 3) : len(history) - frames]
-            if len(context) == 3:
-                encoder = encoder._replace(features=context[None])
-            encoded, encoder = parts.encoder(history[None, -frames:], encoder)
-            heard_before, adapter = parts.adapter(encoded, adapter)
-            embeddings = (heard_before[0],)
-        state = state._replace(
-            encoder=put_row(state.encoder, index, encoder), adapter=put_row(state.adapter, index, adapter)
-        )
-        utterance = Utterance(start, embeddings, torch.cat([*opening, *embeddings]))
-        return with_row(state, index, utterance=utterance)
+        utterance = Utterance(start, pending=torch.cat([self._user_prefix(row, carry), *self._prompts()]))
+        return self.ears.open(index, utterance, state)
 
     def _drop(self, index: int, state: DialogueState) -> DialogueState:
         """Forget an utterance; one on a branch never touched the conversation."""
@@ -102,15 +86,16 @@ class Turns:
         suffix = self.embed(parts.chat.suffix_ids)
         pieces = [suffix]
         if utterance is not None and row.turn is Turn.OVERLAP:
-            prefix = self._user_prefix(row, row.carry)
-            pieces = [prefix, parts.prompts.prompt_embeddings.weight, *utterance.embeddings, suffix]
-        elif utterance is not None and utterance.pending is not None:
-            pieces = [utterance.pending, suffix]
+            heard = (*utterance.embeddings, *self.ears.rest(utterance))
+            pieces = [self._user_prefix(row, row.carry), *self._prompts(), *heard, suffix]
+        elif utterance is not None:
+            waiting = () if utterance.pending is None else (utterance.pending,)
+            pieces = [*waiting, *self.ears.rest(utterance), suffix]
         if row.pending is not None:
             pieces = [row.pending, *pieces]
         pending = torch.cat(pieces)
         base = int(state.context.length[index]) + len(pending)
-        reply = Reply(base, self.speaker.segmenter.initial_state())
+        reply, state = self.speaker.begin(index, base, state)
         return with_row(state, index, utterance=None, pending=pending, reply=reply, carry=(), answered=True)
 
     def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
@@ -133,10 +118,14 @@ class Turns:
 
     def _heard(self, reply: Reply, played_ms: float, length: int) -> tuple[int, tuple[int, ...]]:
         """How many heard tokens are in the cache, and the heard ones that are not."""
-        played = round(played_ms * self.parts.codec.config.sample_rate / 1000)
+        played = round(played_ms * self.speaker.sample_rate / 1000)
         heard = heard_tokens(self.speaker.spans(reply), played)
         fed = min(heard, max(0, length - reply.base))
         return fed, reply.tokens[fed:heard]
+
+    def _prompts(self) -> tuple[Tensor, ...]:
+        """Trained vectors before the speech, where the family has any."""
+        return (self.parts.prompts.prompt_embeddings.weight,) if isinstance(self.parts, Parts) else ()
 
     def _user_prefix(self, row: Row, carry: Sequence[int]) -> Tensor:
         return self.embed([*carry, *self.parts.chat.prefix_ids(first=not row.answered)])
