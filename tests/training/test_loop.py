@@ -172,3 +172,16 @@ def test_a_full_disk_leaves_whole_lines_of_metrics(tmp_path: Path, monkeypatch: 
         with pytest.raises(TrainingError, match=r"metrics\.jsonl: could not write the figures of step 3: .*No space"):
             losses(*setup(OptimConfig(steps=3, lr=1e-2, log_every=1)), tmp_path)
     assert metrics.read_text() == before
+
+
+def test_a_frozen_tied_weight_is_saved_under_neither_name(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 3), "body": nn.Linear(3, 3), "head": nn.Linear(3, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    model["embed"].requires_grad_(False)
+    run = Run({"model": model}, OptimConfig(steps=1, lr=1e-2))
+    assert run.state_dict()["modules"]["model"].keys() == {"body.weight", "body.bias"}
+    older = run.state_dict()
+    older["modules"]["model"]["head.weight"] = torch.zeros(5, 3)
+    before = model["embed"].weight.clone()
+    run.load_state_dict(older)  # written when the second name was still saved
+    assert torch.equal(model["embed"].weight, before)

@@ -260,14 +260,19 @@ def _write_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def _trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    named = module.named_parameters(remove_duplicate=False)  # both names of tied weights
-    frozen = {name for name, p in named if not p.requires_grad}
+    frozen = _frozen_names(module)
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def _frozen_names(module: nn.Module) -> set[str]:
+    """Both names of tied weights are among them."""
+    return {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
 
 
 def _load_trainable(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     expected = _trainable_state(module)
-    if wrong := sorted(expected.keys() ^ state.keys()):
+    stored = state.keys() - _frozen_names(module)  # older checkpoints hold the second name of a frozen tied weight
+    if wrong := sorted(expected.keys() ^ stored):
         raise TrainingError(f"the checkpoint of {name} does not fit the model: {wrong[0]} is on one side only")
     with torch.no_grad():
         for key, value in expected.items():
