@@ -6,9 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two cores that spin while they wait for each other are an order of magnitude slower than two that sleep.
 export OMP_WAIT_POLICY := PASSIVE
-# Debian's packages: speech synthesisers for the tests and for building data.
-TEST_DEBS := espeak-ng flite
-DATA_DEBS := $(TEST_DEBS) festival festlex-cmu festvox-us-slt-hts festvox-kallpc16k festvox-kdlpc16k
+# Debian's packages: speech synthesisers for the tests and for building data, and the browser that tests the page.
+TEST_DEBS := espeak-ng flite chromium
+DATA_DEBS := espeak-ng flite festival festlex-cmu festvox-us-slt-hts festvox-kallpc16k festvox-kdlpc16k
 
 .PHONY: talk test check bench data-packages clean
 

@@ -13,6 +13,7 @@ from icebreaker.server.gate import Gate, Refusal
 from icebreaker.server.metrics import Metrics
 from icebreaker.server.page import page_routes
 from icebreaker.server.realtime import Realtime, refusal_response
+from icebreaker.server.webrtc import Calls
 
 __all__ = ["create_app"]
 
@@ -64,6 +65,7 @@ def create_app(engine: EngineLike, config: ServerConfig | None = None) -> Starle
         Route("/metrics", guarded(figures, gate)),
         Route("/health", health),
         Route("/ready", ready),
+        *Calls(realtime).routes(),
     ]
     if config.static is not None and config.static.is_dir():
         routes += page_routes(config.static)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from icebreaker.engine import messages as m
 from icebreaker.engine.interface import SessionLike
 from icebreaker.errors import ProtocolError
@@ -145,7 +148,14 @@ class Conversation:
         self.say(self.stamp("session.updated", session=self._session()))
 
     def _append(self, sound: bytes) -> None:
-        waveform = self._ears.hear(sound)
+        self.hear(self._ears.hear(sound))
+
+    def hear(self, waveform: NDArray[np.float32]) -> None:
+        """The client's sound goes on: float32 [S] at 16 kHz.
+
+        Raises:
+            ProtocolError: the client leads the turns, and has not committed for too long.
+        """
         self.heard_s += len(waveform) / HEARD_RATE
         if self.settings.turn_detection is None:
             self._uncommitted_s += len(waveform) / HEARD_RATE

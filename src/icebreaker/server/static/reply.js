@@ -9,7 +9,7 @@ export class Replies {
     this.next = null; // stopwatch of the reply to come
     this.watches = new Map(); // by response
     this.ofItem = new Map(); // response of an item
-    this.stopped = new Set(); // items whose further sound is not wanted
+    this.stopped = new Set(); // responses whose further sound is not wanted
     this.active = null; // response under way
   }
 
@@ -66,8 +66,8 @@ export class Replies {
     this.watches.set(id, watch);
   }
 
-  hear({ item_id: item, delta }) {
-    if (this.stopped.has(item)) return;
+  hear({ response_id: response, item_id: item, delta }) {
+    if (this.stopped.has(response)) return;
     this.transcript.sound(item, { arrivedMs: this.sound.push(item, delta) });
     this.turn.playing = true;
   }
@@ -84,7 +84,7 @@ export class Replies {
       this.watches.get(this.ofItem.get(item))?.mark("audible", now + this.sound.latencyMs);
       this.tell(item);
     }
-    if (item && playedMs !== undefined && !this.stopped.has(item)) this.transcript.sound(item, { playedMs });
+    if (item && playedMs !== undefined && !this.stopped.has(this.ofItem.get(item))) this.transcript.sound(item, { playedMs });
     if (kind === "progress") this.turn.playing = item !== undefined;
     this.changed();
   }
@@ -92,10 +92,10 @@ export class Replies {
   /** Stop speaking. Tells the server how much was heard, so that the model forgets the rest. */
   async interrupt({ cancel }) {
     if (cancel && this.active) this.send({ type: "response.cancel", response_id: this.active });
+    for (const id of this.watches.keys()) this.stopped.add(id); // before waiting: more of them may arrive meanwhile
     const heard = await this.sound.clear();
     this.turn.playing = false;
     for (const { item, playedMs } of heard) {
-      this.stopped.add(item);
       this.transcript.sound(item, { playedMs });
       this.transcript.cut(item, playedMs);
       this.send({ type: "conversation.item.truncate", item_id: item, content_index: 0, audio_end_ms: Math.round(playedMs) });

@@ -34,16 +34,21 @@ export function onScale(level) {
 export class View {
   constructor() {
     this.levels = { you: 0, voice: 0 };
-    this.told = 0;
+    this.told = 0; // when the meters last had values
+    this.drawn = {}; // levels, by element
     this.elements = new Map(); // of lines, by id
     this.state = "off";
   }
 
-  /** Whose turn it is; `muted` counts while nobody speaks. */
+  /** Whose turn it is; `muted` counts while nobody speaks. Called often: what has not changed is not touched. */
   turn(state, { muted = false, talking = false, canInterrupt = false } = {}) {
-    const words = state === "listening" && muted ? "Muted" : WORDS[state];
-    if (byId("turn").textContent !== words) byId("turn").textContent = words;
-    byId("hint").textContent = state === "listening" && muted ? "Nobody hears you. Press Mute again to go on." : HINTS[state];
+    const shown = `${state} ${muted} ${talking} ${canInterrupt}`;
+    if (shown === this.shown) return;
+    this.shown = shown;
+    const isDeaf = state === "listening" && muted;
+    const words = isDeaf ? "Muted" : WORDS[state];
+    byId("turn").textContent = words;
+    byId("hint").textContent = isDeaf ? "Nobody hears you. Press Mute again to go on." : HINTS[state];
     if (state !== this.state && (state === "off" || this.state === "connecting")) byId("state").textContent = words;
     document.body.dataset.turn = this.state = state;
     document.body.toggleAttribute("data-talking", talking);
@@ -62,14 +67,24 @@ export class View {
     byId("model-line").textContent = name;
   }
 
-  /** Level (root mean square, 0 to 1) of `you` or the `voice`. */
+  /** Level (root mean square, 0 to 1) of `you` or the `voice`; drawn once a frame. */
   level(who, level, now) {
     this.levels[who] = Math.max(onScale(level), this.levels[who] * 0.82); // falls slower than it rises
-    byId(`${who}-meter`).style.setProperty("--level", this.levels[who].toFixed(3));
-    byId("orb").style.setProperty("--level", Math.max(this.levels.you, this.levels.voice).toFixed(3));
+    if (this.levels[who] < 0.01) this.levels[who] = 0;
+    this.drawing ||= requestAnimationFrame(() => this.draw());
     if (now - this.told < METER_MS) return;
     this.told = now;
     for (const each of ["you", "voice"]) byId(`${each}-meter`).setAttribute("aria-valuenow", Math.round(100 * this.levels[each]));
+  }
+
+  draw() {
+    this.drawing = 0;
+    const levels = { "you-meter": this.levels.you, "voice-meter": this.levels.voice, orb: Math.max(...Object.values(this.levels)) };
+    for (const [id, level] of Object.entries(levels)) {
+      if (this.drawn[id] === level) continue;
+      this.drawn[id] = level;
+      byId(id).style.setProperty("--level", level.toFixed(3));
+    }
   }
 
   /** A line of the transcript, new or changed; `index` is its place. */
@@ -83,6 +98,9 @@ export class View {
       this.elements.set(line.id, shown);
       list.insertBefore(shown, list.children[index] ?? null);
     }
+    const look = JSON.stringify([line.text, line.done, line.heard, line.heardMs, line.parts, wholeWords(line.text, line.reached)]);
+    if (shown.look === look) return; // it plays on, but no further word is reached
+    shown.look = look;
     shown.replaceChildren(...this.parts(line));
     byId("empty").hidden = true;
     if (isAtEnd) scroll.scrollTop = scroll.scrollHeight;
