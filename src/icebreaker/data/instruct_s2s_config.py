@@ -60,8 +60,11 @@ def claim_folder(config: InstructS2SConfig, out: Path) -> None:
     if path.exists() and (old := json.loads(path.read_text())) != values:
         changed = sorted(key for key in old.keys() | values.keys() if old.get(key) != values.get(key))
         raise DataError(f"{out} was begun with another {', '.join(changed)}; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{RECIPE}.aside")
+        aside.write_text(json.dumps(values, indent=2) + "\n")
+        aside.replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -15,10 +15,8 @@ from icebreaker.data.text_llm import Asked, TextLLM, load_text_llm
 
 __all__ = ["Writer"]
 
-MENDABLE = (
-    "symbols",
-    "markup",
-)  # what rewriting is for; nothing speakable comes of code, links, tables, other languages
+# What rewriting is for; nothing speakable comes of code, links, tables and other languages.
+MENDABLE = ("symbols", "markup")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """An LLM that writes text for the data recipes: behind any OpenAI-compatible endpoint, or in a local folder.
 
-Knows nothing of what it is asked. Replies come in the order of the prompts, and the same seed gives the same replies
-(from an endpoint as far as its server honours ``seed``).
+Knows nothing of what it is asked. Replies come in the order of the prompts, and the same seed gives the same replies:
+from an endpoint as far as its server honours ``seed``, from a folder but for the rounding of batches of other sizes.
 """
 
 import os
