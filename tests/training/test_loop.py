@@ -168,10 +168,29 @@ def test_a_full_disk_leaves_whole_lines_of_metrics(tmp_path: Path, monkeypatch: 
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda path, mode: Full())
+        opened = Path.open
+        patch.setattr(
+            Path, "open", lambda path, mode="r", **more: Full() if mode == "a" else opened(path, mode, **more)
+        )
         with pytest.raises(TrainingError, match=r"metrics\.jsonl: could not write the figures of step 3: .*No space"):
             losses(*setup(OptimConfig(steps=3, lr=1e-2, log_every=1)), tmp_path)
     assert metrics.read_text() == before
+
+
+def test_a_resumed_run_forgets_the_figures_after_its_checkpoint(tmp_path: Path) -> None:
+    losses(*setup(OptimConfig(steps=4, lr=1e-2, log_every=1)), tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
+    with metrics.open("a") as file:  # what a run that was killed after its last checkpoint leaves
+        file.write('{"step": 5, "loss": 99.0}\n{"step": 4, "evaluation": {"wer": 0.5}}\n{"step": 6, "lo')
+    losses(*setup(OptimConfig(steps=6, lr=1e-2, log_every=1)), tmp_path)
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 4, 5, 6]
+    assert [row["loss"] for row in rows[:4]] == whole
+    assert rows[5]["loss"] != 99.0
+    (tmp_path / "last.pt").unlink()
+    losses(*setup(OptimConfig(steps=2, lr=1e-2, log_every=1)), tmp_path)
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == [1, 2]
 
 
 def test_a_frozen_tied_weight_is_saved_under_neither_name(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icebreaker.data.aside import written_aside
 from icebreaker.data.corpus_facts import TABLES, load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NAMES, NOTHING_SAID, SAY_AGAIN, Attribute, asks_of, said_again
 from icebreaker.data.relations import Exchange, Relation, Split, split_of
@@ -188,7 +189,7 @@ def build_text(
         held_out: lines of valid, and of test.
         most_facts: see ``load_relations``; a small backbone learns fewer facts, and those well.
         without: kinds of relations that are left out.
-        tables: the files of ``facts/`` that are read.
+        tables: which tables of facts are read, see ``load_relations``.
         seed: of every choice.
 
     Returns:
@@ -213,9 +214,8 @@ def build_text(
                 lines.append(conversation.to_json())
             if len(lines) == size:
                 break
-        aside = out / f"{split}.jsonl.aside"
-        aside.write_text("\n".join(lines) + "\n")
-        aside.replace(out / f"{split}.jsonl")
+        with written_aside(out / f"{split}.jsonl") as aside:
+            aside.write_text("\n".join(lines) + "\n")
         counts[split] = len(lines)
     return counts
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from icebreaker.data.aside import written_aside
 from icebreaker.errors import DataError
 from icebreaker.extras import load_extra
 
@@ -46,10 +47,8 @@ def fit_centres(frames: Sequence[Tensor] | Tensor, units: int, *, seed: int = 0,
 
 def write_centres(path: Path, centres: Tensor) -> None:
     """Write ``centres`` [K, D] as ``.npy``, aside first."""
-    aside = path.with_name(f"{path.name}.aside")
-    with aside.open("wb") as file:
+    with written_aside(path) as aside, aside.open("wb") as file:
         np.save(file, centres.float().numpy())
-    aside.replace(path)
 
 
 def read_centres(path: Path) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icebreaker.data.aside import written_aside
 from icebreaker.errors import DataError
 
 __all__ = ["Item", "read_manifest", "write_manifest"]
@@ -57,15 +58,16 @@ def read_manifest(path: Path, split: str | None = None) -> list[Item]:
 
 
 def write_manifest(path: Path, items: Iterable[Item]) -> None:
-    """Write ``items`` aside, then put the complete file in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.aside")
-    with aside.open("w", encoding="utf-8") as file:
+    """Write ``items`` aside, then put the complete file in place.
+
+    Raises:
+        DataError: the disk is full; what was there before is whole.
+    """
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
         for item in items:
             values = {name: getattr(item, name) for name in TYPES}
             values["audio"] = os.path.relpath(item.audio, path.parent)
             file.write(json.dumps(values) + "\n")
-    aside.replace(path)
 
 
 def _parse(line: str, path: Path, number: int) -> Item:

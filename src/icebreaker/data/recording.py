@@ -12,6 +12,7 @@ from pathlib import Path
 
 import soundfile
 
+from icebreaker.data.aside import written_aside
 from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.data.synthesis import Utterance, Voice, Waveform, synthesise
 
@@ -66,10 +67,8 @@ def record(scripts: Sequence[Script], out: Path, sample_rate: int, workers: int,
 
 def save_flac(path: Path, waveform: Waveform, sample_rate: int) -> None:
     """Write 16-bit FLAC aside, then put it in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.aside")
-    soundfile.write(aside, waveform, sample_rate, format="FLAC", subtype="PCM_16")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        soundfile.write(aside, waveform, sample_rate, format="FLAC", subtype="PCM_16")
 
 
 def seconds_of(path: Path) -> float:

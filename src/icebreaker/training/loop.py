@@ -65,6 +65,7 @@ class StepReport:
     lr: float
     parts: Mapping[str, float]
     total: int  # steps of the whole run
+    trainable: int = 0  # parameters
 
 
 class Stateful(Protocol):
@@ -176,7 +177,8 @@ def fit(
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
-        yield StepReport(run.step, total, float(grad_norm), rate, parts, config.steps)
+        trainable = sum(parameter.numel() for parameter in run.parameters)
+        yield StepReport(run.step, total, float(grad_norm), rate, parts, config.steps, trainable)
 
 
 def train(
@@ -207,6 +209,7 @@ def train(
     if checkpoint.exists():
         run.load_state_dict(_read(checkpoint))
         logger.info("resumed %s at step %d", checkpoint, run.step)
+    _forget_after(folder / "metrics.jsonl", run.step)
     batches = iter(batches_from(run.step * run.config.accumulate))
     started = time.monotonic()
     for report in fit(run, batches, loss_fn):
@@ -231,6 +234,31 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "optimizer" not in state:
         raise TrainingError(f"{checkpoint}: not a checkpoint of a training run; choose another output folder")
     return state
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop the figures of steps that a resumed run takes again, and half a line that a kill left."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if _is_row(line) and json.loads(line)["step"] <= step]
+    if len(kept) == len(lines):
+        return
+    aside = path.with_suffix(".partial")
+    try:
+        aside.write_text("".join(kept))
+        os.replace(aside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise TrainingError(f"{path}: could not be written: {error}; free some disk space and start again") from error
+
+
+def _is_row(line: str) -> bool:
+    try:
+        return line.endswith("\n") and isinstance(json.loads(line)["step"], int)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _append(folder: Path, report: StepReport, seconds: float) -> None:
