@@ -27,6 +27,12 @@ class Target:
         typer.Option("--model", help="'mini', a bundle, the official folder; with --server: the name it is asked for."),
     ] = "mini"
     llm: Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")] = None
+    speech_encoder: Annotated[
+        Path | None, typer.Option("--speech-encoder", help="Whisper file or folder, for the official LLaMA-Omni.")
+    ] = None
+    vocoder: Annotated[
+        Path | None, typer.Option("--vocoder", help="Unit vocoder folder, for the official LLaMA-Omni.")
+    ] = None
     server: Annotated[
         str | None, typer.Option("--server", "--url", help="Measure a Realtime server instead, such as ws://host:8000.")
     ] = None
@@ -94,7 +100,15 @@ def serve_options(target: Target) -> list[str]:
     """How `icebreaker serve` is told about the model of ``target``."""
     options = ["--model", target.model, "--device", target.device, "--dtype", target.dtype]
     options += ["--threads", str(target.threads)] if target.threads else []
-    return options + (["--llm", str(target.llm)] if target.llm else [])
+    for name, path in {"llm": target.llm, **_omni(target)}.items():
+        options += [f"--{name.replace('_', '-')}", str(path)] if path else []
+    return options
+
+
+def _omni(target: Target) -> dict[str, Path]:
+    """Folders that only the official LLaMA-Omni needs, where they are given."""
+    given = {"speech_encoder": target.speech_encoder, "vocoder": target.vocoder}
+    return {name: path for name, path in given.items() if path is not None}
 
 
 def _server(target: Target, url: str, paced: bool) -> Any:
@@ -112,7 +126,8 @@ def _local(target: Target) -> Any:
 
     if target.threads:
         torch.set_num_threads(target.threads)
-    return LocalModel(load_dialogue(target.model, target.llm, device=target.device, dtype=target.dtype))
+    more: dict[str, Any] = dict(_omni(target))
+    return LocalModel(load_dialogue(target.model, target.llm, device=target.device, dtype=target.dtype, **more))
 
 
 def _model_facts(target: Target) -> dict[str, Any]:
@@ -121,7 +136,7 @@ def _model_facts(target: Target) -> dict[str, Any]:
 
     if target.dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {target.dtype!r}")
-    sha256 = model_sha256(target.model, target.llm)
+    sha256 = model_sha256(target.model, target.llm, tuple(_omni(target).values()))
     return {"model": target.model, "sha256": sha256, "device": target.device, "dtype": target.dtype}
 
 

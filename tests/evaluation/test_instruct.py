@@ -12,7 +12,8 @@ from icebreaker.evaluation.instruct import InstructConfig, evaluate_instruct
 from icebreaker.evaluation.instructions import Instruction, read_instructions
 from icebreaker.evaluation.judge import Verdict
 from icebreaker.evaluation.run import Run
-from icebreaker.talking import Answer
+from icebreaker.evaluation.systems import LocalModel
+from icebreaker.talking import Answer, load_dialogue
 
 QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
 SPOKEN = soundfile.read(QUESTION, dtype="float32")
@@ -93,20 +94,23 @@ def test_text_and_speech_are_judged_and_the_unscored_count_nowhere(
 
 
 def test_omega_needs_a_model_that_has_it(tmp_path: Path) -> None:
-    from icebreaker.evaluation.systems import LocalModel
+    golden = Path(__file__).parents[1] / "golden" / "freeze-omni-tiny"
+    dialogue = load_dialogue(str(golden / "checkpoints"), golden / "llm")
+    run = Run(system=LocalModel(dialogue), model={}, out=tmp_path)
+    with pytest.raises(ConfigError, match="does not speak in units"):
+        evaluate_instruct(run, [instruction("a", "one")], InstructConfig(omegas=(10.0,)))
 
-    class WithOmega:
-        sample_rate = Parrot.sample_rate
 
-        def with_omega(self, omega: float) -> "WithOmega":
-            made = WithOmega()
-            made.omega = omega
-            return made
-
-    with pytest.raises(ConfigError, match="no chunks of Omega units"):
-        LocalModel(object()).with_omega(10)
-    changed = LocalModel(WithOmega()).with_omega(10)
-    assert changed.dialogue.omega == 10
+def test_omega_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_recogniser", lambda name: HardOfHearing())
+    monkeypatch.setattr(module, "_systems", lambda system, omegas: {f"{omega:g}": Parrot() for omega in omegas})
+    run = Run(system=Parrot(), model={}, out=tmp_path)
+    config = InstructConfig(mos="", omegas=(10.0, float("inf")))
+    report = evaluate_instruct(run, [instruction("a", "one")], config)
+    assert list(report.figures) == ["10", "inf"]
+    page = report.markdown()
+    assert "| Omega inf | – | – | – | – | 16.67 |" in page  # no judge, no marks
+    assert "| LLaMA-Omni, 10 (UTMOS 3.2304) | 236.18 | 1.82 |" in page
 
 
 def test_formats(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from icebreaker.data.manifest import Item
-from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue import Dialogue, Parts
 from icebreaker.dialogue.state import Utterance
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.measures import error_counts, error_rates
@@ -59,7 +59,8 @@ def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable
     """Ways to listen, by name."""
     if isinstance(system, Server):
         return {"as served": lambda waveform: words_of(system.transcribe(waveform))}
-    if not isinstance(system, LocalModel) or not system.dialogue.settings.transcribe:
+    known = isinstance(system, LocalModel) and isinstance(system.dialogue.model, Parts)
+    if not isinstance(system, LocalModel) or not known or not system.dialogue.settings.transcribe:
         raise ConfigError(
             "this model's layout of stage 2 (its transcription prompt) is not known; sqa measures its ears"
         )

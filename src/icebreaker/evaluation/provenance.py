@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,24 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".bin", ".json", ".yaml")
 BLOCK = 1 << 20
 
 
-def model_sha256(model: str | Path, llm: Path | None = None) -> str:
-    """SHA-256 over names and bytes of all weights and configurations of ``model``, and its LLM's where given."""
+def model_sha256(model: str | Path, llm: Path | None = None, others: Sequence[Path] = ()) -> str:
+    """SHA-256 over names and bytes of all weights and configurations: of ``model``, its LLM, and others where given."""
     folder, digest = find_model(model), hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES and path.is_file()):
-        digest.update(f"{file.relative_to(folder)}\n".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(BLOCK):
-                digest.update(block)
+    for place in (folder, *others):
+        _add(digest, place)
     if llm is not None:
         digest.update(folder_sha256(llm).encode())
     return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", place: Path) -> None:
+    """The weights and configurations of a folder, or one file."""
+    found = [place] if place.is_file() else [path for path in place.rglob("*") if path.suffix in WEIGHT_SUFFIXES]
+    for file in sorted(path for path in found if path.is_file()):
+        digest.update(f"{file.relative_to(place)}\n".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(BLOCK):
+                digest.update(block)
 
 
 def machine_facts() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from icebreaker.audio.pcm import load_audio, save_wav
 from icebreaker.data.manifest import Item
 from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue.parts import OmniParts
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.codec_quality import compare, perplexity, reconstruct
 from icebreaker.evaluation.measures import error_counts, error_rates
@@ -34,7 +35,7 @@ from icebreaker.models.sampling import SamplingConfig
 __all__ = ["SpeechEvalConfig", "evaluate_speech"]
 
 Waveform = NDArray[np.float32]
-SOURCE, CODEC, SERVER = "source voice", "codec alone", "server"
+SOURCE, CODEC, SERVER, UNITS = "source voice", "codec alone", "server", "units"
 LOSSES = ("mel_distance", "stoi", "pesq_wb")
 
 
@@ -100,6 +101,8 @@ def _ways(run: Run, config: SpeechEvalConfig) -> dict[str, Callable[[str, Wavefo
     ways: dict[str, Callable[[str, Waveform], Spoken]] = {SOURCE: lambda text, real: Spoken(text, real, {})}
     if isinstance(run.system, Server):
         return {**ways, SERVER: _by_server(run.system, run.seed)}
+    if isinstance(run.dialogue.model, OmniParts):
+        return {**ways, UNITS: _by_model(run.dialogue, run.seed)}
     codec, rate = run.dialogue.parts.codec, run.dialogue.sample_rate
 
     def copy(text: str, real: Waveform) -> Spoken:

