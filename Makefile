@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CLIENTS := .venv-clients
 # Two cores that spin while they wait for each other are an order of magnitude slower than two that sleep.
 export OMP_WAIT_POLICY := PASSIVE
 # Debian's packages: speech synthesisers for the tests and for building data, and the browser that tests the page.
@@ -15,7 +16,7 @@ DATA_DEBS := espeak-ng flite festival festlex-cmu festvox-us-slt-hts festvox-kal
 talk: $(VENV)/.installed
 	$(BIN)/icebreaker talk examples/question.wav --out answer.wav
 
-test: $(VENV)/.installed-test test-packages
+test: $(VENV)/.installed-test $(CLIENTS)/.installed test-packages
 	scripts/check
 
 $(VENV)/bin/python:
@@ -33,6 +34,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train]"
 	touch $@
 
+# The four Realtime clients that the server is tested with; apart, since they want older websockets and protobuf.
+$(CLIENTS)/.installed: tests/server/clients/requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(CLIENTS) || { rm -rf $(CLIENTS); exit 1; }
+	$(CLIENTS)/bin/pip install --quiet --disable-pip-version-check -r tests/server/clients/requirements.txt
+	touch $@
+
 .PHONY: test-packages
 test-packages:
 	@missing=""; for name in $(TEST_DEBS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
@@ -45,4 +52,4 @@ bench: $(VENV)/.installed-test
 	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) answer.wav
+	rm -rf $(VENV) $(CLIENTS) answer.wav

@@ -190,7 +190,7 @@ def test_sigterm_lets_the_reply_end_and_nobody_in(tmp_path: Path) -> None:
         assert {"connected", "draining 1 conversations"} <= {line["message"] for line in lines}
         sessions = {line["session"] for line in lines if "session" in line}
         assert len(sessions) == 1
-        assert len(sessions.pop()) == 13
+        assert len(sessions.pop()) == 12
 
 
 def test_the_grace_of_a_drain_ends(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 __all__ = ["JsonFormatter", "short_id"]
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-SHOWN = 13  # characters of a session's id: enough to tell sessions apart, too few to resume one
+SHOWN = 12  # characters of a session's id: enough to tell sessions apart, too few to resume one
 
 
 def short_id(session_id: str) -> str:

@@ -27,7 +27,6 @@ __all__ = ["Realtime", "refusal_response"]
 logger = logging.getLogger(__name__)
 
 TRY_AGAIN_LATER, NOT_FOUND = 1013, 4404  # closing codes
-OUR_IDS = "sess_"  # how the ids of sessions begin; a header with anything else is a router's, not ours
 REMEMBERED = 10_000  # sessions that somebody may come back to
 
 
@@ -77,10 +76,11 @@ class Realtime:
         session_id = websocket.query_params.get("session_id")
         if session_id is None:
             session_id = websocket.headers.get("x-session-id", "")
-            if not session_id.startswith(OUR_IDS):
+            if session_id not in self._left:  # none of ours: what a router of connections goes by
                 return None, Left(Settings(instructions=self.config.instructions), key)
-        left = self._left.get(session_id)
-        if left is None or left.key != key:
+        # One that this process never saw may be on the engine's disk, from before a restart.
+        left = self._left.get(session_id) or Left(Settings(instructions=self.config.instructions), key)
+        if left.key != key:
             raise _not_found(session_id)
         return session_id, left
 

@@ -78,15 +78,16 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address is taken, forbidden, or not of this machine.
     """
+    bound = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
-        ) from error
+        if bound is not None:
+            bound.close()
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port") from error
     return bound
 
 

@@ -8,6 +8,7 @@ import asyncio
 from typing import Any
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -20,6 +21,12 @@ LINGER_S = 3.0  # from the end of a conversation until its socket is cut
 
 class PatientWebSocket(WebSocketsSansIOProtocol):
     """Cuts the socket if the client has not taken the closing frame some seconds after the end."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As uvicorn's; but a whole refusal is a complete handshake, and no error for the log."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """The application is done with this connection."""

@@ -1,0 +1,73 @@
+"""The four released clients, each in a process of its own, hold conversations over a real socket."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from served import serving, utterance
+
+from icebreaker.engine.messages import Item
+from icebreaker.engine.scripted import ScriptedEngine
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path(os.environ.get("ICEBREAKER_CLIENTS_PYTHON") or ROOT / ".venv-clients" / "bin" / "python")
+CLIENTS = ("openai", "agents", "livekit", "pipecat")
+ANSWER = "The capital of France is Paris, a city of two million people and many cafes."
+
+pytestmark = pytest.mark.skipif(
+    not PYTHON.exists(), reason="the clients' environment is not there: make .venv-clients/.installed"
+)
+
+
+def script(items, config):
+    """Paris to everything; with a tool, first the tool, then what it said."""
+    outputs = [item for item in items if item.kind == "function_call_output"]
+    if outputs:
+        return f"It is {outputs[-1].text.strip(chr(34))} in Oslo."
+    if config.tools:
+        return Item(
+            id="item_call", kind="function_call", name="weather", arguments='{"city": "Oslo"}', call_id="call_1"
+        )
+    return ANSWER
+
+
+def run(client: str, address: str, sound: Path, *scenarios: str) -> dict[str, dict]:
+    """What a client tells of each scenario."""
+    driver = Path(__file__).parent / "clients" / f"{client}_driver.py"
+    result = subprocess.run(
+        [PYTHON, driver, address, sound, *scenarios], capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def words(texts: list[str]) -> str:
+    return "".join("".join(texts).split())
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_holds_its_conversations(client: str, tmp_path: Path) -> None:
+    """Turns led by the server and by the client, a barge-in that takes back what was not heard, a tool."""
+    sound = tmp_path / "question.pcm"
+    sound.write_bytes((utterance() * 32767).astype("<i2").tobytes())
+    with serving(lambda: ScriptedEngine(script, delta_s=0.1, grace_s=600)) as served:
+        told = run(client, served.http, sound, "turn", "client", "barge", "tool")
+        sessions = list(served.engine._lobby.sessions.values())
+        said = [[item.text for item in s.conversation.items if item.role == "assistant"] for s in sessions]
+    assert len(said) == 4
+    assert [each["errors"] for each in told.values()] == [[], [], [], []]
+    for name in ("turn", "client"):
+        assert [text[:10] for text in told[name]["heard"]] == ["speech of "]
+        assert words(told[name]["said"]).endswith(words([ANSWER]))
+        assert told[name]["audio_ms"] % (len(ANSWER) * 60) == pytest.approx(0, abs=1)
+        assert told[name]["audio_ms"] > 0
+    assert told["barge"]["cancelled"] == "turn_detected"
+    *_, cut, whole = said[2]
+    assert whole == ANSWER
+    assert ANSWER.startswith(cut)
+    assert 0 < len(cut) < len(ANSWER) / 2
+    assert told["tool"]["call"] == ["weather", {"city": "Oslo"}]
+    assert said[3] == ["It is sunny in Oslo."]
