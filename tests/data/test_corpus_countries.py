@@ -31,6 +31,12 @@ def test_what_is_written_goes_before_the_table(tmp_path: Path) -> None:
     assert facts(write_countries(tmp_path))["capital"]["France"] == "Paris"
 
 
+def test_without_the_table_there_are_the_written_countries_only(tmp_path: Path) -> None:
+    kinds = {r.kind: r.facts for r in load_relations(write_countries(tmp_path), tables=["core"])[0]}
+    assert "Uruguay" not in kinds["capital"]
+    assert not {"currency", "neighbours"} & set(kinds)
+
+
 def test_a_missing_or_damaged_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--source must be the data folder"):
         read_countries(tmp_path)

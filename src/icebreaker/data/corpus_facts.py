@@ -20,7 +20,8 @@ from icebreaker.errors import DataError
 __all__ = ["TABLES", "load_relations"]
 
 SMALLEST_SPLIT_GROUP = 6
-TABLES = ("core", "nature", "world", "words", "home", "howto", "talk")
+FILES = ("core", "nature", "world", "words", "home", "howto", "talk")
+TABLES = (*FILES, "countries")
 
 
 def load_relations(
@@ -33,9 +34,9 @@ def load_relations(
 
     Args:
         most_facts: of a relation of ``facts/`` or of countries, in the order written (the best known stand first);
-            None keeps all. What is computed, and what is in ``core.toml``, is not cut.
+            None keeps all. What is computed is not cut.
         without: kinds of relations that are left out.
-        tables: the files of ``facts/`` that are read; ``core`` always is.
+        tables: the files of ``facts/`` that are read (``core`` always is), and ``countries`` for that of ``source``.
         source: the data folder with ``text/countries.jsonl.gz``; without it only the countries of ``core.toml``.
 
     Raises:
@@ -43,15 +44,14 @@ def load_relations(
     """
     if unread := set(tables) - set(TABLES):
         raise DataError(f"no such table of facts: {min(unread)}; there are {', '.join(TABLES)}")
-    contents = [_table(name) for name in TABLES if name in tables or name == "core"]
+    contents = [_table(name) for name in FILES if name in tables or name == "core"]
+    countries = read_countries(source) if source and "countries" in tables else []
     rows = [row for table in contents for row in table.get("relations", [])]
     facts = {row["kind"]: row["facts"] for row in rows if "facts" in row}
     written = {row["kind"]: _relation(row, facts) for row in rows}
-    written |= {r.kind: r for r in country_relations(read_countries(source) if source else [], written)}
+    written |= {r.kind: r for r in country_relations(countries, written)}
     told = _merged(list(written.values()))
-    if most_facts is not None:
-        core = {row["kind"]: len(_relation(row, facts).facts) for row in contents[0]["relations"]}
-        told = [relation.first(max(most_facts, core.get(relation.kind, 0))) for relation in told]
+    told = [relation.first(most_facts or len(relation.facts)) for relation in told]
     relations = [*told, *number_relations(), *word_relations()]
     if unknown := set(without) - {relation.kind for relation in relations}:
         raise DataError(f"no such kind to leave out: {min(unknown)}; there are {sorted(r.kind for r in relations)}")
