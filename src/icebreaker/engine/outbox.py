@@ -50,6 +50,10 @@ class Outbox:
         self._closed = True
         self._nudge()
 
+    def take(self) -> list[SessionEvent]:
+        """What waits, without waiting."""
+        return [self._events.popleft() for _ in range(len(self._events))]
+
     def clear(self) -> None:
         """Forget what nobody has read."""
         self._events.clear()

@@ -12,7 +12,7 @@ class Playback:
     Attributes:
         sent_ms: of sound sent.
         played_ms: of it played by ``at_s``.
-        at_s: when that was.
+        at_s: when that was; in the future: it is still busy with something else until then.
         underruns: times that it ran dry before the end.
     """
 
@@ -24,7 +24,7 @@ class Playback:
     def at(self, now_s: float) -> "Playback":
         """The same loudspeaker, later."""
         played = min(self.sent_ms, self.played_ms + 1000 * max(0.0, now_s - self.at_s))
-        return replace(self, played_ms=played, at_s=now_s)
+        return replace(self, played_ms=played, at_s=max(self.at_s, now_s))
 
     def send(self, ms: float, now_s: float) -> "Playback":
         """``ms`` more of sound arrive."""

@@ -1,0 +1,281 @@
+"""The one place that runs models: a batch of slots, and what can be done to one of them. Knows no turns and no clock.
+
+A slot's cache is only a memo. What it should hold is a function of the conversation's items; ``read`` compares that,
+key by key, with what it does hold, forgets what differs and feeds the rest. Keys are token ids (0 or more) or, for
+vectors that no token stands for (speech, trained prompts), negative numbers that name a blob of vectors and a place in
+it. So an item that is truncated, deleted or trimmed, other instructions and a reply outside the conversation are all
+the same case.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from icebreaker.audio.fbank import CHUNK_SAMPLES, HISTORY_SAMPLES, FbankState
+from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue.parts import Parts
+from icebreaker.dialogue.state import DialogueState, Manner, Reply, Row, Utterance, truncate, with_row
+from icebreaker.duplex import DuplexConfig, Turn
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.streaming import put_row
+
+__all__ = ["PROMPTS", "Device", "Probabilities", "Slot", "blob_keys"]
+
+logger = logging.getLogger(__name__)
+
+Probabilities = tuple[float, float, float]
+NEVER = DuplexConfig(take_threshold=1.0, ignore_threshold=1.0)  # the engine decides, not the dialogue
+PROMPTS = 0  # the blob of the trained prompt embeddings
+BLOB_BITS = 20  # places in a blob
+LONGEST_FEED = 256  # LLM positions of a prefill in one tick: others wait for it
+
+
+def blob_keys(blob: int, first: int, stop: int) -> list[int]:
+    """Keys of the vectors [first, stop) of a blob."""
+    return [-((blob << BLOB_BITS) + place) - 1 for place in range(first, stop)]
+
+
+@dataclass
+class Slot:
+    """A place in the batch.
+
+    Attributes:
+        index: its row.
+        keys: of the cache's positions, those that are still to be fed at the end; of a reply only what it follows.
+    """
+
+    index: int
+    keys: list[int] = field(default_factory=list)
+
+
+class Device:
+    """A dialogue's models and the state of all slots."""
+
+    def __init__(self, dialogue: Dialogue, slots: int, capacity: int) -> None:
+        settings = replace(dialogue.settings, duplex=NEVER, preroll_chunks=0)
+        self.dialogue = Dialogue(replace(dialogue.model, settings=settings))
+        self.llm = dialogue.model.llm
+        self.capacity = capacity
+        self.prompts: Tensor | None = None
+        if isinstance(dialogue.model, Parts):
+            self.prompts = dialogue.model.prompts.prompt_embeddings.weight
+        self.state: DialogueState = self.dialogue.initial_state([0] * slots, capacity, before_ids=())
+
+    # One slot.
+
+    def reset(self, slot: int) -> None:
+        """Empty a slot."""
+        self.state = truncate(self.state, slot, 0)
+        self.state = self._with(slot, Row())
+
+    def save(self, slot: Slot) -> KVCache:
+        """A copy of a slot's context, which may then be given to somebody else."""
+        return self.state.context.row(slot.index)
+
+    def restore(self, slot: Slot, saved: KVCache) -> None:
+        """Put a saved context into a slot."""
+        self.state = self.state._replace(context=self.state.context.with_row(slot.index, saved))
+
+    def row(self, slot: Slot) -> Row:
+        """What the dialogue knows of a slot."""
+        return self.state.rows[slot.index]
+
+    @torch.inference_mode()
+    def read(self, slot: Slot, keys: Sequence[int], blobs: Mapping[int, Tensor], *, fresh: bool) -> Tensor | None:
+        """Make the slot's context a prefix of ``keys``; returns the inputs [L, D] that are still to be fed.
+
+        ``fresh``: at least one has to be, for its hidden state is wanted.
+        """
+        known = self._known(slot)
+        limit = min(len(known), len(keys) - int(fresh))
+        same = next((i for i in range(limit) if known[i] != keys[i]), limit)
+        self.state = truncate(self.state, slot.index, same)
+        slot.keys = list(keys)
+        return self.embed(keys[same:], blobs) if same < len(keys) else None
+
+    @torch.inference_mode()
+    def listen(self, slot: Slot, inputs: Tensor | None, before: Tensor) -> None:
+        """Begin an utterance after ``inputs`` [L, D]; ``before`` [240] is the audio ahead of it."""
+        self.state = with_row(self.state, slot.index, turn=Turn.HEARING, reply=None, pending=inputs)
+        self._open(slot, None, before)
+
+    @torch.inference_mode()
+    def listen_aside(
+        self, slot: Slot, keys: Sequence[int], blobs: Mapping[int, Tensor], before: Tensor
+    ) -> None:  # fmt: skip
+        """Begin an utterance after ``keys`` without disturbing the slot's own context and reply."""
+        known, limit = self._known(slot), len(keys)
+        same = next((i for i in range(min(limit, len(known))) if known[i] != keys[i]), min(limit, len(known)))
+        branch = self.state.branch or self.llm.new_cache(len(self.state.rows), self.capacity)
+        shared = self.state.context.slots(slot.index, slot.index + 1)
+        shared = shared._replace(length=shared.length.clamp(max=same)).row(0)
+        self.state = self.state._replace(branch=branch.with_row(slot.index, shared))
+        self.state = with_row(self.state, slot.index, turn=Turn.OVERLAP)
+        self._open(slot, self.embed(keys[same:], blobs) if same < limit else None, before)
+
+    @torch.inference_mode()
+    def take_over(self, slot: Slot, inputs: Tensor | None) -> None:
+        """What was listened to aside goes on in the slot's own context, ``inputs`` being all that it lacks."""
+        utterance = self.row(slot).utterance
+        assert utterance is not None
+        utterance = replace(utterance, pending=None)
+        self.state = with_row(
+            self.state, slot.index, turn=Turn.HEARING, reply=None, pending=inputs, utterance=utterance
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def heard(self, slot: Slot, *, so_far: bool = False) -> Tensor:
+        """[n, D] all that the ears made of the utterance; ``so_far``: while it goes on."""
+        utterance = self.row(slot).utterance
+        assert utterance is not None
+        rest = () if so_far else self.dialogue.ears.rest(utterance)
+        pieces = [*utterance.embeddings, *rest]
+        return torch.cat(pieces) if pieces else self.llm.embedding.weight.new_zeros(0, self.llm.width)
+
+    def vectors_heard(self, slot: Slot) -> int:
+        """How many vectors the ears have made of the utterance so far."""
+        utterance = self.row(slot).utterance
+        return 0 if utterance is None else sum(map(len, utterance.embeddings))
+
+    @torch.inference_mode()
+    def answer(self, slot: Slot, inputs: Tensor, manner: Manner, generator: torch.Generator) -> None:
+        """Begin a reply after ``inputs`` [L, D]."""
+        base = int(self.state.context.length[slot.index]) + len(inputs)
+        reply, self.state = self.dialogue.speaker.begin(slot.index, base, self.state)
+        self.state = with_row(
+            self.state, slot.index, turn=Turn.SPEAKING, utterance=None, pending=inputs, reply=reply, manner=manner,
+            generator=generator,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def rebase(self, slot: Slot, keys: Sequence[int], blobs: Mapping[int, Tensor]) -> None:
+        """The conversation before a reply under way became ``keys``: go on with the reply after that."""
+        reply = self._reply(slot)
+        inputs = self.read(slot, [*keys, *reply.tokens], blobs, fresh=not reply.text_done)
+        slot.keys = list(keys)
+        self.state = with_row(self.state, slot.index, pending=inputs, reply=replace(reply, base=len(keys)))
+
+    def rest(self, slot: Slot) -> None:
+        """Stop whatever the slot does; its context stays."""
+        slot.keys = self._known(slot)
+        self.state = with_row(self.state, slot.index, turn=Turn.LISTENING, utterance=None, reply=None, pending=None)
+
+    def stop_speaking(self, slot: Slot) -> None:
+        """Forget the reply; what is listened to aside goes on."""
+        slot.keys = self._known(slot)
+        turn = Turn.LISTENING if self.row(slot).utterance is None else Turn.OVERLAP
+        self.state = with_row(self.state, slot.index, turn=turn, reply=None, pending=None)
+
+    def stop_listening(self, slot: Slot) -> None:
+        """Forget the utterance; a reply goes on."""
+        if self.row(slot).reply is None:
+            self.rest(slot)
+        else:
+            self.state = with_row(self.state, slot.index, turn=Turn.SPEAKING, utterance=None)
+
+    def embed(self, keys: Sequence[int], blobs: Mapping[int, Tensor]) -> Tensor:
+        """[L, D] the vectors that keys stand for."""
+        pieces, start = [], 0
+        for stop in range(1, len(keys) + 1):
+            if stop == len(keys) or (keys[stop] < 0) != (keys[start] < 0):
+                run = keys[start:stop]
+                pieces.append(self._vectors(run, blobs) if run[0] < 0 else self.dialogue.turns.embed(run))
+                start = stop
+        return torch.cat(pieces)
+
+    # All slots.
+
+    def hear(self, chunks: Mapping[int, Tensor]) -> dict[int, Exception]:
+        """Take in 160 ms [2560] for each of some slots; returns those that failed."""
+        batch = torch.zeros(len(self.state.rows), CHUNK_SAMPLES, device=self.llm.embedding.weight.device)
+        for index, chunk in chunks.items():
+            batch[index] = chunk.to(batch.device)
+
+        def run(rows: Collection[int]) -> None:
+            self.state = self.dialogue.hear(batch, [i in rows for i in range(len(batch))], self.state)
+
+        return self._each(list(chunks), run)
+
+    def think(self, rows: Collection[int]) -> tuple[dict[int, Probabilities], dict[int, Exception]]:
+        """Feed the LLM once for some slots: verdicts on what was heard, and the slots that failed."""
+        probabilities: dict[int, Probabilities] = {}
+
+        def run(some: Collection[int]) -> None:
+            new, self.state = self.dialogue.think(self.state, some, LONGEST_FEED)
+            probabilities.update(new)
+
+        return probabilities, self._each(rows, run)
+
+    def speak(self, rows: Collection[int]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Draw and render for some slots: new sound [S] of each, and the slots that failed."""
+        sound: dict[int, Tensor] = {}
+
+        def run(some: Collection[int]) -> None:
+            state = self.dialogue.prefill(self.state, some)
+            drawn, state = self.dialogue.draw(state, some)
+            audio, self.state = self.dialogue.render(drawn, state)
+            sound.update({i: audio[i].float().cpu() for i in some if len(audio[i])})
+
+        return sound, self._each(rows, run)
+
+    def bytes_per_slot(self) -> int:
+        """Memory of one slot: caches and states."""
+        return sum(t.numel() * t.element_size() for t in _tensors(self.state)) // len(self.state.rows)
+
+    def _each(self, rows: Collection[int], run: Callable[[Collection[int]], None]) -> dict[int, Exception]:
+        """``run`` all rows together; if that fails, each alone, to find out whose fault it is."""
+        if not rows:
+            return {}
+        try:
+            run(rows)
+            return {}
+        except Exception:
+            logger.exception("a step over %d slots failed; trying each alone", len(rows))
+        failed: dict[int, Exception] = {}
+        for row in rows:
+            try:
+                run([row])
+            except Exception as error:
+                failed[row] = error
+        return failed
+
+    def _known(self, slot: Slot) -> list[int]:
+        """Keys of the positions that the cache holds by now."""
+        reply = self.row(slot).reply
+        keys = slot.keys if reply is None else [*slot.keys[: reply.base], *reply.tokens]
+        return keys[: int(self.state.context.length[slot.index])]
+
+    def _reply(self, slot: Slot) -> Reply:
+        reply = self.row(slot).reply
+        assert reply is not None
+        return reply
+
+    def _open(self, slot: Slot, pending: Tensor | None, before: Tensor) -> None:
+        self.state = with_row(self.state, slot.index, history=None)
+        self.state = self.dialogue.ears.open(slot.index, Utterance(0, (), pending), self.state)
+        if self.state.fbank is not None:
+            history = FbankState(before[None, -HISTORY_SAMPLES:].to(self.state.fbank.history))
+            self.state = self.state._replace(fbank=put_row(self.state.fbank, slot.index, history))
+
+    def _vectors(self, keys: Sequence[int], blobs: Mapping[int, Tensor]) -> Tensor:
+        vectors = []
+        for key in keys:
+            blob, place = divmod(-key - 1, 1 << BLOB_BITS)
+            source = self.prompts if blob == PROMPTS else blobs[blob]
+            assert source is not None
+            vectors.append(source[place])
+        return torch.stack(vectors)
+
+    def _with(self, index: int, row: Row) -> DialogueState:
+        rows = list(self.state.rows)
+        rows[index] = row
+        return self.state._replace(rows=tuple(rows))
+
+
+def _tensors(state: object) -> list[Tensor]:
+    if isinstance(state, Tensor):
+        return [state]
+    return [tensor for each in state for tensor in _tensors(each)] if isinstance(state, tuple) else []

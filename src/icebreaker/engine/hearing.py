@@ -1,0 +1,107 @@
+"""When speech begins, goes on and stops, from the voice detector's probabilities; and the audio it is about.
+
+Knows no model and no conversation. Positions are samples of the session's input at 16 kHz.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from icebreaker.audio.vad import WINDOW_SAMPLES
+from icebreaker.engine.messages import SessionConfig, Waveform
+
+__all__ = ["SAMPLE_RATE", "AudioBuffer", "Ear", "Patience", "patience"]
+
+SAMPLE_RATE = 16000
+WINDOW_MS = 1000 * WINDOW_SAMPLES / SAMPLE_RATE  # 32
+START_WINDOWS = 2  # voiced ones in a row begin speech; a click is over sooner
+HYSTERESIS = 0.15  # below the threshold by this much is silence
+FORGET_MS = 320.0  # of silence after which speech that nobody opened an utterance for is forgotten
+
+
+@dataclass(frozen=True)
+class Ear:
+    """What was heard of the present stretch of speech.
+
+    Attributes:
+        speaking: somebody speaks, or paused a moment ago.
+        started: position where the stretch began.
+        run: voiced windows in a row.
+        voiced_ms: all voiced windows of the stretch.
+        quiet_ms: silence since the last of them.
+    """
+
+    speaking: bool = False
+    started: int = 0
+    run: int = 0
+    voiced_ms: float = 0.0
+    quiet_ms: float = 0.0
+
+    def heard(self, probability: float, threshold: float, position: int) -> "Ear":
+        """One more window, which begins at ``position``."""
+        if probability < threshold - (HYSTERESIS if self.speaking else 0.0):
+            quiet = replace(self, run=0, quiet_ms=self.quiet_ms + WINDOW_MS)
+            return quiet if self.speaking or self.run == 0 else replace(quiet, voiced_ms=0.0)
+        started = position if self.run == 0 and not self.speaking else self.started
+        run = self.run + 1
+        speaking = self.speaking or run >= START_WINDOWS
+        return Ear(speaking, started, run, self.voiced_ms + WINDOW_MS, 0.0)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the assistant waits.
+
+    Attributes:
+        take: probability of the state head above which the turn is taken.
+        silence_ms: that ends the turn, whatever the head thinks.
+        confirm_ms: of speech that interrupts a reply; less is a backchannel or a noise.
+    """
+
+    take: float
+    silence_ms: float
+    confirm_ms: float
+
+
+def patience(config: SessionConfig, take_threshold: float) -> Patience:
+    """By eagerness; ``take_threshold`` is the model's own. Under ``silence`` the client's numbers decide."""
+    if config.turns == "silence":
+        return Patience(2.0, float(config.silence_ms), 3 * WINDOW_MS)
+    match config.eagerness:
+        case "low":
+            return Patience(take_threshold + 0.5 * (1 - take_threshold), 2500.0, 800.0)
+        case "high":
+            return Patience(0.7 * take_threshold, 700.0, 300.0)
+        case _:
+            return Patience(take_threshold, 1200.0, 480.0)
+
+
+class AudioBuffer:
+    """The newest audio of a session; what lies before ``keep_from`` is forgotten."""
+
+    def __init__(self) -> None:
+        self.start = 0  # position of the oldest sample
+        self.stop = 0  # position after the newest
+        self._pieces: deque[Waveform] = deque()
+
+    def push(self, waveform: Waveform) -> None:
+        """The audio goes on."""
+        self._pieces.append(waveform)
+        self.stop += len(waveform)
+
+    def forget(self, keep_from: int) -> None:
+        """Drop whole pieces before a position."""
+        while self._pieces and self.start + len(self._pieces[0]) <= keep_from:
+            self.start += len(self._pieces.popleft())
+
+    def take(self, first: int, stop: int) -> Waveform:
+        """[stop - first] samples; zeros where there is nothing (any more, or yet)."""
+        taken = np.zeros(max(0, stop - first), np.float32)
+        position = self.start
+        for piece in self._pieces:
+            low, high = max(first, position), min(stop, position + len(piece))
+            if low < high:
+                taken[low - first : high - first] = piece[low - position : high - position]
+            position += len(piece)
+        return taken

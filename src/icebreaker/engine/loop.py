@@ -1,0 +1,254 @@
+"""What the engine's thread does: one round after the other over all conversations.
+
+Each tick takes in commands, asks the voice detector, gives slots to the conversations that need one, and runs the
+stages of the dialogue once over all slots that are ready: hear, think, speak. What comes out is scattered as events.
+
+Who goes first: a reply without sound yet gets as many tokens in one tick as its first segment needs, and while
+anybody's sound is about to run out, those who have enough in advance wait. Nobody is ever more than ``ahead_s`` ahead
+of playback, so a long reply costs others no more than a short one.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from icebreaker.audio.vad import Silero, SileroState
+from icebreaker.dialogue.parts import Parts
+from icebreaker.engine.device import Device
+from icebreaker.engine.live import Live
+
+__all__ = ["Loop"]
+
+logger = logging.getLogger(__name__)
+
+URGENT_S = 0.6  # of sound in advance, below which a reply is urgent
+ENOUGH_S = 1.5  # of sound in advance, above which a reply waits while others are urgent
+FIRST_TOKENS = 24  # tokens that a reply without sound may get in one tick
+WINDOWS_PER_TICK = 8  # of the voice detector, for each session
+IDLE_S = 0.25  # between looks at the clock where nothing happens
+PACED_S = 0.01  # and where somebody is being played to
+REMEMBERED_TICKS = 2000  # for the statistics
+REMEMBERED_REPLIES = 1000
+
+
+class Loop:
+    """The conversations, the device they share, and the thread that owns both.
+
+    Args:
+        device: slots and models.
+        silero: the voice detector.
+        ahead_s: of sound that is made in advance of playback.
+        clock: in seconds.
+        keep: is given every conversation that has changed and is not being answered.
+    """
+
+    def __init__(
+        self, device: Device, silero: Silero, ahead_s: float, clock: Callable[[], float], keep: Callable[[Live], None]
+    ) -> None:
+        self.device, self.ahead_s = device, ahead_s
+        self.lives: list[Live] = []
+        self.totals = {"replies": 0, "barge_ins": 0, "underruns": 0}
+        self.ticks_ms: deque[float] = deque(maxlen=REMEMBERED_TICKS)
+        self.first_audio_ms: deque[float] = deque(maxlen=REMEMBERED_REPLIES)
+        self._silero, self._clock, self._keep = silero, clock, keep
+        self._free = list(range(len(device.state.rows) - 1, -1, -1))
+        self._wake = threading.Condition()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def submit(self, action: Callable[[], None]) -> None:
+        """Have the thread do something; from any thread."""
+        self._inbox.append(action)
+        with self._wake:
+            self._wake.notify()
+
+    def start(self) -> None:
+        """Begin, unless that has been done."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+            self._thread.start()
+
+    @torch.inference_mode()
+    def stop(self) -> None:
+        """End the thread after its present tick, and carry out what was submitted."""
+        self._stopping = True
+        with self._wake:
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        while self._inbox:
+            self._inbox.popleft()()
+
+    def forget(self, live: Live) -> None:
+        """A conversation is over; on the thread."""
+        if live.slot is not None:
+            self.device.reset(live.slot.index)
+            self._free.append(live.slot.index)
+            live.slot = None
+        if live in self.lives:
+            self.lives.remove(live)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            started = time.perf_counter()
+            try:
+                busy = self.tick()
+            except Exception:  # nothing may end the thread: every session hangs on it
+                logger.exception("a tick failed")
+                busy = False
+            if busy:
+                self.ticks_ms.append(1000 * (time.perf_counter() - started))
+                continue
+            now = self._clock()
+            wait_s = PACED_S if any(live.waits_for_time(now) for live in self.lives) else IDLE_S
+            with self._wake:
+                if not self._inbox and not self._stopping:
+                    self._wake.wait(wait_s)
+
+    @torch.inference_mode()
+    def tick(self) -> bool:
+        """One round over all conversations; returns whether there was anything to do."""
+        now = self._clock()
+        while self._inbox:
+            self._inbox.popleft()()
+        for live in self.lives:
+            self._guard(live, live.work, now)
+        busy = self._detect(now)
+        self._place(now)
+        seated = {live.slot.index: live for live in self.lives if live.slot is not None and live.needs_slot}
+        for live in list(seated.values()):
+            self._guard(live, live.prepare, now)
+        busy |= self._hear(seated)
+        busy |= self._think(seated)
+        busy |= self._speak(seated)
+        for live in self.lives:
+            self._guard(live, live.look_at_clock, self._clock())
+        busy |= self._transcribe()
+        self._flush()
+        return busy
+
+    def _guard(self, live: Live, action: Callable[..., object], *arguments: object) -> None:
+        """Let what goes wrong in one conversation go wrong there only."""
+        try:
+            action(*arguments)
+        except Exception as error:
+            live.fail(error, self._clock())
+
+    def _detect(self, now: float) -> bool:
+        """Ask the voice detector about the windows that are due, all sessions together."""
+        asked = False
+        for _ in range(WINDOWS_PER_TICK):
+            due = [(live, window) for live in self.lives if (window := live.listening.window) is not None]
+            if not due:
+                break
+            asked = True
+            loud = [(live, window) for live, window in due if not live.listening.is_silent(window)]
+            chances = dict.fromkeys((live.id for live, _ in due), 0.0)
+            if loud:
+                states = [live.voice for live, _ in loud]
+                state = SileroState(torch.cat([s.context for s in states]), torch.cat([s.hidden for s in states]))
+                waveform = torch.from_numpy(np.stack([window for _, window in loud]))
+                probabilities, state = self._silero(waveform, state)
+                for i, (live, _) in enumerate(loud):
+                    live.voice = SileroState(state.context[i : i + 1], state.hidden[i : i + 1])
+                    chances[live.id] = float(probabilities[i, 0])
+            for live, window in due:
+                self._guard(live, live.listening.judge_window, window, chances[live.id], now)
+        return asked
+
+    def _place(self, now: float) -> None:
+        """Give slots to those who need one, if need be those of others who do not."""
+        for live in self.lives:
+            if live.slot is not None or not live.needs_slot:
+                continue
+            if not self._free:
+                resting = [each for each in self.lives if each.slot is not None and not each.needs_slot]
+                if not resting:
+                    return
+                longest = min(resting, key=lambda each: each.used_s)
+                assert longest.slot is not None
+                self._free.append(longest.slot.index)
+                longest.give_up_slot()
+            live.take_slot(self._free.pop())
+            live.used_s = now
+
+    def _hear(self, seated: dict[int, Live]) -> bool:
+        chunks = {i: chunk for i, live in seated.items() if (chunk := live.listening.next_chunk()) is not None}
+        self._fail(self.device.hear(chunks), seated)
+        for index in chunks:
+            if index in seated:
+                self._guard(seated[index], seated[index].listening.chunk_was_heard)
+        return bool(chunks)
+
+    def _think(self, seated: dict[int, Live]) -> bool:
+        rows = [i for i, live in seated.items() if self._has_to_think(live)]
+        probabilities, failed = self.device.think(rows)
+        self._fail(failed, seated)
+        for index, each in probabilities.items():
+            if index in seated:
+                live = seated[index]
+                self._guard(live, live.listening.judge_chunk, each, self._clock())
+        for live in list(seated.values()):
+            self._guard(live, live.listening.finish, self._clock())
+        for _ in range(FIRST_TOKENS):
+            waiting = [i for i in rows if i in seated and seated[i].talking.needs_text]
+            if not waiting:
+                break
+            self._fail(self.device.think(waiting)[1], seated)
+        return bool(rows)
+
+    def _has_to_think(self, live: Live) -> bool:
+        assert live.slot is not None
+        row = self.device.row(live.slot)
+        return row.for_context is not None or row.for_branch is not None
+
+    def _speak(self, seated: dict[int, Live]) -> bool:
+        urgency = {i: u for i, live in seated.items() if (u := live.talking.urgency) is not None}
+        limit = ENOUGH_S if any(u < URGENT_S for u in urgency.values()) else self.ahead_s
+        rows = [i for i, u in urgency.items() if u < limit and seated[i].talking.has_to_speak]
+        sound, failed = self.device.speak(rows)
+        self._fail(failed, seated)
+        for index in urgency:
+            if index in seated:
+                live, new = seated[index], sound.get(index)
+                self._guard(live, live.talking.advance, new, self._clock())
+        return bool(rows)
+
+    def _transcribe(self) -> bool:
+        """One utterance, if nobody waits for a first sound."""
+        if any(live.talking.urgency == -1.0 for live in self.lives) and not self._instant_transcripts:
+            return False
+        for live in self.lives:
+            if live.listening.untold:
+                self._guard(live, live.listening.transcribe)
+                return True
+        return False
+
+    @property
+    def _instant_transcripts(self) -> bool:
+        model = self.device.dialogue.model
+        return isinstance(model, Parts) and model.adapter.lookup is not None
+
+    def _fail(self, failed: dict[int, Exception], seated: dict[int, Live]) -> None:
+        for index, error in failed.items():
+            seated.pop(index).fail(error, self._clock())
+
+    def _flush(self) -> None:
+        """Send events, count, and have what changed written to disk."""
+        for live in self.lives:
+            for name, number in live.counts.items():
+                self.totals[name] += number
+                live.counts[name] = 0
+            self.first_audio_ms.extend(live.first_audio_ms)
+            live.first_audio_ms.clear()
+            if live.events and live.outbox is not None:
+                live.outbox.put(live.events)
+                live.events.clear()
+            if live.changed and not live.talking.generating:
+                self._keep(live)
