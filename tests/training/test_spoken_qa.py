@@ -17,8 +17,8 @@ from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import alignment, encoder_ctc
 from icebreaker.training.error_rate import answered
 from icebreaker.training.loop import OptimConfig
-from icebreaker.training.scenes import CHUNK_FRAMES, SceneConfig, chunk_labels, scenes
-from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
+from icebreaker.training.scenes import CHUNK_FRAMES, SceneConfig, chunk_labels
+from icebreaker.training.speech_batches import SpeechConfig
 from icebreaker.training.spoken_qa import SpokenQAConfig, run
 
 MINI = Path(__file__).parents[2] / "configs" / "mini"
@@ -49,6 +49,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> SpokenQAConfig:
         data=replace(data, frame_multiple=CHUNK_FRAMES, max_tail_frames=112),
         optim=OptimConfig(steps=4, lr=1e-2, warmup=1, log_every=1, save_every=2),
         prompts=3,
+        head_scenes=6,
+        scenes_per_kind=4,
         evaluate_every=0,
         max_new_tokens=3,
     )
@@ -74,7 +76,9 @@ def test_only_prompts_and_head_move(finished: SpokenQAConfig) -> None:
     assert torch.equal(after["prompts.task_embeddings.weight"], before["prompts.task_embeddings.weight"])
     assert not torch.equal(after["prompts.prompt_embeddings.weight"], before["prompts.prompt_embeddings.weight"])
     assert after["turn_head.linear.weight"].shape == (4, 32)
-    assert {"answered", "turn_early", "turn_never", "noise_answered", "text_to_text"} <= stored["evaluation"].keys()
+    assert {"answered", "question_early", "question_never", "noise_answered", "text_to_text"} <= stored[
+        "evaluation"
+    ].keys()
 
 
 def test_resumed_run_takes_the_same_steps(finished: SpokenQAConfig, tmp_path: Path) -> None:
@@ -95,31 +99,6 @@ def test_labels_listen_then_nothing_then_decide() -> None:
     # chunks end at 16, 32, ... 160: up to 76 there may be speech, from 100 on it has been over for 300 ms
     assert labels.tolist() == [0, 0, 0, 0, 3, 3, 1, 1, 1, 1]
     assert chunk_labels(160, 70, 2, SceneConfig()).tolist()[-1] == 2
-
-
-def test_scenes_keep_whole_chunks_and_their_own_labels(config: SpokenQAConfig) -> None:
-    source = SpeechSource(config.data, with_answer=True)
-    batch = source.batch(0)
-    (size, *_), kinds = batch.lengths.tolist(), set()
-    assert size % CHUNK_FRAMES == 0
-    for kind in ("cut", "backwards", "babble", "noise"):
-        shares = dict.fromkeys(("cut", "backwards", "babble", "noise"), 0.0) | {kind: 1.0}
-        for scene, whole, end in zip(
-            scenes(batch, SceneConfig(**shares)), batch.lengths, batch.speech_ends, strict=True
-        ):
-            kinds.add(scene.kind)
-            assert len(scene.fbank) == len(scene.labels) * CHUNK_FRAMES
-            assert scene.fbank.isfinite().all()
-            if kind == "cut":
-                assert len(scene.fbank) <= int(whole)
-                assert set(scene.labels.tolist()) == {0}
-            else:
-                assert scene.labels.tolist() == chunk_labels(int(whole), end, 2, SceneConfig()).tolist()
-    assert kinds == {"cut", "backwards", "babble", "noise"}
-    nothing = SceneConfig(cut=0, backwards=0, babble=0, noise=0)
-    for scene, row, length in zip(scenes(batch, nothing), batch.fbank, batch.lengths, strict=True):
-        assert torch.equal(scene.fbank, row[: int(length)])
-        assert scene.kind == "question"
 
 
 def test_answered_wants_what_the_question_does_not_say() -> None:

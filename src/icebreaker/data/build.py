@@ -1,13 +1,14 @@
 """All the mini model's data by one configuration. Knows nothing of the command line or of training.
 
-``text`` comes first; ``questions`` and ``answers`` speak it; ``sentences`` and ``human`` stand
-alone; ``features`` comes last, for the stages that listen. ``out`` gets a folder for each.
+``text`` comes first; ``questions`` and ``answers`` speak it; ``sentences`` and ``human`` stand alone; ``asides`` needs
+``human`` and ``answers``; ``features`` comes last, for the stages that listen. ``out`` gets a folder for each.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from icebreaker.data.asides import build_asides
 from icebreaker.data.corpus import build_text
 from icebreaker.data.corpus_facts import TABLES
 from icebreaker.data.features import build_features
@@ -17,7 +18,9 @@ from icebreaker.errors import DataError
 
 __all__ = ["DataConfig", "Part", "build"]
 
-Part = Literal["text", "questions", "sentences", "answers", "human", "features"]
+Part = Literal["text", "questions", "sentences", "answers", "human", "asides", "features"]
+
+HEARD = ("questions", "sentences", "human", "asides")  # what has features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class DataConfig:
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
     sentences: int = 16_000
+    asides: int = 600  # of each kind
     answers: int | None = None  # distinct answers that are spoken; None: all of them
     other_answers_share: float = 0.5
     workers: int = 1  # synthesisers at a time
@@ -105,8 +109,12 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 workers=config.workers,
                 progress=progress,
             )
+        case "asides":
+            return build_asides(
+                out, out / "asides", items=config.asides, seed=config.seed, workers=config.workers, progress=progress
+            )
         case "features":
-            heard = [name for name in ("questions", "sentences", "human") if (out / name / "manifest.jsonl").is_file()]
+            heard = [name for name in HEARD if (out / name / "manifest.jsonl").is_file()]
             if not heard:
                 raise DataError(f"{out}: no recordings to hear; run `icebreaker data questions` first")
             return sum(

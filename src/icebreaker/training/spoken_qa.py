@@ -2,9 +2,11 @@
 
 The LLM sees [earlier exchange] system, user prefix, prompts, speech, suffix, answer. The answer's cross entropy trains
 the prompts; the state head reads the hidden state of each chunk's last position and trains itself and the prompts.
+Then the prompts are fixed too, and the head is fitted to its end on the states of ``head_scenes`` more scenes (ours).
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,16 +26,22 @@ from icebreaker.models.turn_head import TurnHead
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.ears import Chat, Ears
 from icebreaker.training.error_rate import answered
+from icebreaker.training.feature_augment import FeatureAugmentConfig
 from icebreaker.training.frozen import freeze, stays_frozen
+from icebreaker.training.head_fit import fit_head
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
-from icebreaker.training.scenes import CHUNK_FRAMES, IGNORE, Scene, SceneConfig, scenes
+from icebreaker.training.scene_sounds import Sounds
+from icebreaker.training.scenes import CHUNK_FRAMES, IGNORE, KINDS, OF_ASIDES, Scene, SceneConfig, scenes
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
+from icebreaker.training.turn_scores import Outcome, outcome, turn_figures
 
 __all__ = ["SpokenQAConfig", "run"]
 
-DECIDED = 0.5  # the official threshold on a class's probability
+logger = logging.getLogger(__name__)
+FITTING = 1 << 24  # the first batch that the head is fitted to: far from those of any training run
+EVALUATED = ("valid",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +60,11 @@ class SpokenQAConfig:
     classes: int = 4
     state_weight: float = 1.0
     history_share: float = 0.3  # of the rows come after an earlier exchange, as text
+    head_scenes: int = 3000  # for fitting the head at the end; 0 leaves it as it trained
+    head_ridge: float = 1e-3
     evaluate_every: int = 100
     evaluate_recordings: int = 128
+    scenes_per_kind: int = 64  # of unseen voices, in the last evaluation
     max_new_tokens: int = 40
 
 
@@ -73,20 +84,34 @@ def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda 
     prompts.task_embeddings.requires_grad_(False)
     head = TurnHead(llm.width, config.classes)
     training = Run({"prompts": prompts, "turn_head": head}, config.optim)
-    stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations))
-    validation = source.evaluation(("valid",), config.evaluate_recordings)
+    sounds, unseen = _sounds(config, ("train",)), _sounds(config, EVALUATED)
+    stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations), sounds)
+    validation = source.evaluation(EVALUATED, config.evaluate_recordings)
+    spread = source.evaluation(EVALUATED, config.scenes_per_kind)
     before_ears = weights_sha256(freeze(ears))
     with stays_frozen(llm, "the LLM") as before, stays_frozen(ears, "encoder and adapter"):
         train(
             training, source.batches, stage.loss, folder,
-            evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
+            evaluate=lambda: stage.answers(validation), evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
-    figures = {**stage.evaluate(validation), "text_to_text": stage.text_to_text(validation)}
+        if config.head_scenes:
+            stage.fit(source.batches(FITTING))
+        figures = {**stage.answers(validation), "text_to_text": stage.text_to_text(validation)}
+        figures |= stage.turns(spread, unseen)
     hashes = {
         "llm_sha256": {"before": before, "after": before},
         "ears_sha256": {"before": before_ears, "after": before_ears},
     }
     save_stage(folder, {"prompts": prompts, "turn_head": head}, {**to_mapping(config), **hashes, "evaluation": figures})
+
+
+def _sounds(config: SpokenQAConfig, splits: tuple[str, ...]) -> Sounds | None:
+    """Recordings for scenes: augmented as the speech is for training, as they are for evaluation."""
+    made = config.scenes
+    if made.asides is None or made.aside_features is None:
+        return None
+    change = config.data.augment if splits == ("train",) else FeatureAugmentConfig()
+    return Sounds(made.asides, made.aside_features, splits, change)
 
 
 def load_ears(folder: Path) -> Ears:
@@ -107,9 +132,10 @@ class _Stage:
     prompts: Prompts
     head: TurnHead
     chat: Chat
+    sounds: Sounds | None
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        made, rng = scenes(batch, self.config.scenes), batch.rng(8)
+        made, rng = scenes(batch, self.config.scenes, self.sounds), batch.rng(8)
         speech = self.hear(made)
         fronts, contexts, targets = list[int](), list[list[Tensor]](), list[list[int]]()
         for row, (scene, item) in enumerate(zip(made, batch.items, strict=True)):
@@ -153,49 +179,52 @@ class _Stage:
         return torch.cat(places)
 
     @torch.no_grad()
-    def evaluate(self, batches: list[SpeechBatch]) -> dict[str, float]:
-        """Answers to whole questions of unseen voices, and when the head would have let the LLM speak."""
-        questions = SceneConfig(cut=0, backwards=0, babble=0, noise=0)
-        right, asked, early, never, delays = 0, 0, 0, 0, list[float]()
+    def states(self, made: list[Scene], fronts: list[list[Tensor]]) -> list[Tensor]:
+        """[chunks, D] hidden states of every scene, heard after its front."""
+        speech = self.hear(made)
+        contexts = [[*front, row] for front, row in zip(fronts, speech, strict=True)]
+        scored = score(self.llm, contexts, [[] for _ in speech], self.chat.end_id)
+        lengths = [sum(len(piece) for piece in front) for front in fronts]
+        states = self.chunk_states(scored.hidden_states, lengths, speech)
+        return list(states.split([len(scene.labels) for scene in made]))
+
+    def fit(self, batches: Iterator[SpeechBatch]) -> None:
+        """Fit the head to the states of ``config.head_scenes`` scenes, prompts and all else as they are."""
+        states, labels, count = list[Tensor](), list[Tensor](), 0
+        while count < self.config.head_scenes:
+            batch = next(batches)
+            made, rng = scenes(batch, self.config.scenes, self.sounds), batch.rng(8)
+            fronts = [self.front(self.earlier(batch.items, row, rng)) for row in range(len(made))]
+            states += self.states(made, fronts)
+            labels += [scene.labels for scene in made]
+            count += len(made)
+        loss = fit_head(self.head, torch.cat(states), torch.cat(labels), ridge=self.config.head_ridge, ignore=IGNORE)
+        logger.info("fitted the head to %d scenes: cross entropy %.4f", count, loss)
+
+    @torch.no_grad()
+    def answers(self, batches: list[SpeechBatch]) -> dict[str, float]:
+        """Share of whole questions of unseen voices that are answered rightly."""
+        right, asked = 0, 0
         for batch in batches:
-            made = scenes(batch, questions)
-            speech, front = self.hear(made), self.front(None)
-            contexts = [[*front, row, self.chat.suffix] for row in speech]
-            said = self.say(contexts)
+            front = self.front(None)
+            speech = self.hear(scenes(batch, self.config.scenes, None, "question"))
+            said = self.say([[*front, row, self.chat.suffix] for row in speech])
             right += sum(answered(i.text, i.answer or "", s) for i, s in zip(batch.items, said, strict=True))
             asked += len(said)
-            length = sum(len(piece) for piece in front)
-            scored = score(self.llm, [[*front, row] for row in speech], [[] for _ in speech], self.chat.end_id)
-            for row, heard in enumerate(speech):
-                states = self.chunk_states(scored.hidden_states[row : row + 1], [length], [heard])
-                fired = (self.head(states)[:, 1] > DECIDED).nonzero().flatten()
-                delay = (int(fired[0]) + 1) * CHUNK_FRAMES - batch.speech_ends[row] if len(fired) else None
-                never += delay is None
-                early += delay is not None and delay < 0
-                delays += [] if delay is None or delay < 0 else [delay * 10.0]
-        return {
-            "answered": right / asked,
-            "turn_early": early / asked,
-            "turn_never": never / asked,
-            "turn_delay_ms": float(np.median(delays)) if delays else float("nan"),
-            **self.dismissals(batches),
-        }
+        return {"answered": right / asked}
 
-    def dismissals(self, batches: list[SpeechBatch]) -> dict[str, float]:
-        """How often scenes that want no answer got one, and how often they were dismissed."""
-        wordless = SceneConfig(cut=0, backwards=0.3, babble=0.35, noise=0.35)
-        answered_rows, dismissed, total = 0, 0, 0
-        for batch in batches:
-            made = scenes(batch, wordless)
-            speech, front = self.hear(made), self.front(None)
-            length = sum(len(piece) for piece in front)
-            scored = score(self.llm, [[*front, row] for row in speech], [[] for _ in speech], self.chat.end_id)
-            for row, heard in enumerate(speech):
-                said = self.head(self.chunk_states(scored.hidden_states[row : row + 1], [length], [heard]))
-                answered_rows += bool((said[:, 1] > DECIDED).any())
-                dismissed += bool((said[:, 2] > DECIDED).any())
-                total += 1
-        return {"noise_answered": answered_rows / total, "noise_dismissed": dismissed / total}
+    @torch.no_grad()
+    def turns(self, batches: list[SpeechBatch], sounds: Sounds | None) -> dict[str, float]:
+        """What the head does in scenes of every kind that can be made, of unseen voices."""
+        outcomes = list[Outcome]()
+        for kind in KINDS:
+            if kind in OF_ASIDES and sounds is None:
+                continue
+            for batch in batches:
+                made = [s for s in scenes(batch, self.config.scenes, sounds, kind) if s.kind == kind]
+                states = self.states(made, [self.front(None)] * len(made)) if made else []
+                outcomes += [outcome(self.head(row), scene) for row, scene in zip(states, made, strict=True)]
+        return turn_figures(outcomes)
 
     @torch.no_grad()
     def text_to_text(self, batches: list[SpeechBatch]) -> float:
