@@ -34,7 +34,7 @@ async function talk() {
     turn.open = true;
     clearNotice("-microphone");
   } catch (error) {
-    trouble(`${error.kind}-microphone`);
+    complain(error);
     if (!transcript.lines.length && !asking) hangUp();
   }
   show();
@@ -78,7 +78,7 @@ async function ask(question, chip) {
     await sound.ask(`static/questions/${question.file}`);
     sendUntil = performance.now() + TAIL_MS;
   } catch (error) {
-    trouble(error.kind ? `${error.kind}-microphone` : "other", { reason: error.message });
+    complain(error);
   } finally {
     asking -= 1;
     chip.removeAttribute("aria-busy");
@@ -99,7 +99,7 @@ async function write(text) {
 function apply(values) {
   const old = { ...settings.values };
   settings.change(values);
-  if (old.microphone !== values.microphone && turn.open) sound.openMicrophone(values.microphone).catch((error) => trouble(`${error.kind}-microphone`));
+  if (old.microphone !== values.microphone && turn.open) sound.openMicrophone(values.microphone).catch(complain);
   if (turn.link !== "open") return;
   if (old.model !== values.model) {
     realtime.close({ keep: true });
@@ -201,6 +201,12 @@ function trouble(kind, about = {}) {
   }
   shownProblem = kind;
   view.notice(explain({ ...about, kind }));
+}
+
+/** An error of the microphone, or one of any other kind. */
+function complain(error) {
+  console.warn(error.cause ?? error);
+  trouble(error.kind ? `${error.kind}-microphone` : "other", { reason: error.message });
 }
 
 /** Take the notice away, if it is about something that `suffix` ends the name of. */

@@ -1,7 +1,7 @@
 // What the user chooses, kept in this browser; and the dialog that changes it. The key stays in the tab alone.
 
 const STORE = "icebreaker";
-const DEFAULTS = { model: "", instructions: "", turns: "semantic_vad", eagerness: "auto", microphone: "", transport: "websocket" };
+const DEFAULTS = { model: "", instructions: "", turns: "semantic_vad", eagerness: "auto", microphone: "" };
 const byId = (id) => document.getElementById(id);
 
 /** Read a store that may be forbidden or spoilt. */

@@ -66,7 +66,8 @@ export class Sound {
     try {
       [stream] = await Promise.all([navigator.mediaDevices.getUserMedia({ audio }), this.start()]);
     } catch (error) {
-      throw error instanceof SoundFault ? error : new SoundFault(FAULTS[error.name] ?? "busy", error);
+      if (!(error.name in FAULTS)) throw error; // no fault of a microphone
+      throw new SoundFault(FAULTS[error.name], error);
     }
     this.closeMicrophone();
     const node = this.context.createMediaStreamSource(stream);
