@@ -35,7 +35,10 @@ def serve(
     origin: Annotated[
         list[str] | None, typer.Option(help="A web page elsewhere that may connect, as https://host; '*' is every one.")
     ] = None,
-    max_sessions: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 32,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 64,
+    slots: Annotated[int, typer.Option(min=1, help="Conversations that are active at the same moment.")] = 8,
+    capacity: Annotated[int, typer.Option(min=256, help="LLM positions of a conversation; older turns go.")] = 2048,
+    sessions: Annotated[Path | None, typer.Option(help="Folder that keeps conversations over a restart.")] = None,
     max_session_s: Annotated[float, typer.Option(min=1, help="Longest connection.")] = 3600,
     idle_s: Annotated[float, typer.Option(min=1, help="Longest silence of a client.")] = 900,
     grace_s: Annotated[float, typer.Option(min=0, help="How long a dropped client may come back.")] = 60,
@@ -60,8 +63,9 @@ def serve(
     certificate = _certificate(tls_cert, tls_key, self_signed, host)
     socket = bind(host, port)
     _log_lines()
-    engine = _engine(model, llm, max_sessions, grace_s, device, dtype, threads)
-    _announce(config, host, socket.getsockname()[1], certificate is not None, model)
+    limits = {"max_sessions": max_sessions, "slots": slots, "capacity": capacity, "grace_s": grace_s}
+    engine = _load(model, llm, limits, sessions, device, dtype, threads)
+    _announce(config, host, socket.getsockname()[1], certificate is not None, engine)
     asyncio.run(run(engine, config, socket, certificate))
 
 
@@ -81,21 +85,36 @@ def _certificate(cert: Path | None, key: Path | None, self_signed: bool, host: s
     return make(cache / "icebreaker" / "tls", host)
 
 
-def _engine(
-    model: str, llm: Path | None, max_sessions: int, grace_s: float, device: str, dtype: str, threads: int | None
-) -> Any:
+def _load(
+    model: str, llm: Path | None, limits: dict[str, Any], sessions: Path | None, device: str, dtype: str,
+    threads: int | None,
+) -> Any:  # fmt: skip
+    """The engine, ready to take sessions."""
     if model == SCRIPTED:
         from icebreaker.engine.scripted import ScriptedEngine
 
-        return ScriptedEngine(delta_s=0.1, max_sessions=max_sessions, grace_s=grace_s)
-    raise ConfigError(f"expected --model {SCRIPTED} while the engine for models is being built, got {model!r}")
+        return ScriptedEngine(delta_s=0.1, max_sessions=limits["max_sessions"], grace_s=limits["grace_s"])
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {dtype!r}")
+    import torch
+
+    from icebreaker.engine.engine import Engine, EngineConfig
+    from icebreaker.engine.store import SessionStore
+    from icebreaker.talking import load_dialogue
+
+    if threads:
+        torch.set_num_threads(threads)
+    dialogue = load_dialogue(model, llm, device=device, dtype=dtype)
+    store = SessionStore(sessions) if sessions is not None else None
+    return Engine(dialogue, EngineConfig(**limits), name=Path(model).name, store=store)
 
 
-def _announce(config: Any, host: str, port: int, secure: bool, model: str) -> None:
+def _announce(config: Any, host: str, port: int, secure: bool, engine: Any) -> None:
     everywhere = host in ("0.0.0.0", "::")
     shown = "localhost" if everywhere or host == "127.0.0.1" else f"[{host}]" if ":" in host else host
     page = config.static is not None and config.static.is_dir()
-    typer.echo(f"model      {model}")
+    megabytes = engine.stats().bytes_per_session / 1e6
+    typer.echo(f"model      {engine.model_name}, {megabytes:.1f} MB for each active conversation")
     if page:
         typer.echo(f"page       http{'s' * secure}://{shown}:{port}/")
     typer.echo(f"WebSocket  ws{'s' * secure}://{shown}:{port}/v1/realtime")
