@@ -64,6 +64,14 @@ def runs(tmp_path: Path, modules: dict[str, nn.Module], model_config: ModelConfi
     return runs
 
 
+def test_the_later_round_of_the_llm_is_taken(runs: Path, tmp_path: Path) -> None:
+    (runs / "backbone").rename(runs / "backbone_heard")
+    shutil.copytree(runs / "backbone_heard" / "llm", runs / "backbone" / "llm")
+    (runs / "backbone" / "llm" / "model.safetensors").unlink()  # the earlier round: could not be read at all
+    assemble(runs, tmp_path / "mini")
+    assert read_bundle_config(tmp_path / "mini").llm.name == "backbone_heard"
+
+
 def test_stages_become_a_bundle_that_loads(runs: Path, tmp_path: Path, modules: dict[str, nn.Module]) -> None:
     assert is_runs(runs)
     assemble(runs, tmp_path / "mini")

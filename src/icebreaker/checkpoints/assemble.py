@@ -1,6 +1,6 @@
 """Puts the outputs of the training stages together into one bundle. Trains nothing, and takes only what fits.
 
-    runs/mini/{backbone/llm, alignment, spoken_qa, codec, codec_lm_prefix}  ->  bundle
+    runs/mini/{backbone_heard/llm, alignment, spoken_qa, codec, codec_lm_prefix}  ->  bundle
 
 Each stage folder holds ``model.safetensors``, keyed ``<part>.<parameter>``, and the ``config.json`` it was made with.
 """
@@ -36,10 +36,11 @@ SOURCES = {
     "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
-    "backbone_text", "backbone", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "adapter_ctc", "alignment",
+    "backbone_text", "backbone", "backbone_heard", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices",
+    "encoder_ctc_wide", "adapter_ctc", "alignment",
     "spoken_qa", "codec", "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
-LLM_FOLDER = Path("backbone") / "llm"
+LLM_STAGES = ("backbone_heard", "backbone")  # the later round where it was run
 
 
 class Stage(NamedTuple):
@@ -69,7 +70,7 @@ def assemble(
     Args:
         runs: folder of the stages, such as ``runs/mini``.
         out: where the bundle goes.
-        llm: the frozen LLM; default: the one that stage ``backbone`` trained.
+        llm: the frozen LLM; default: the last that stage ``backbone`` trained.
         settings: how the bundle is used unless its user says otherwise; default: the package's, and an answer also
             where the turn head of a small model stays undecided until a long silence.
         storage: floating-point type of the stored weights.
@@ -79,7 +80,7 @@ def assemble(
     Raises:
         CheckpointError: a stage is missing or unfinished, or two do not belong together.
     """
-    llm_folder = llm or runs / LLM_FOLDER
+    llm_folder = llm or _trained_llm(runs)
     stages = {part: _stage(runs, names) for part, names in SOURCES.items()}
     model = _model_config(stages)
     weights: dict[str, Tensor] = {}
@@ -100,6 +101,11 @@ def assemble(
     config = BundleConfig(model=model, llm=reference, settings=settings)
     card = model_card(name, [_record(runs / stage) for stage in RUNS if (runs / stage).is_dir()], config, weights)
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
+
+
+def _trained_llm(runs: Path) -> Path:
+    folders = [runs / name / "llm" for name in LLM_STAGES]
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
 def _stage(runs: Path, names: tuple[str, ...]) -> Stage:
