@@ -20,8 +20,10 @@ from icebreaker.audio.pcm import save_wav, stream_audio
 from icebreaker.audio.vad import Boundary, Silero, VadIterator
 from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
+from icebreaker.dialogue.parts import OmniParts
 from icebreaker.duplex import Committed, DuplexConfig, Event, ReplyFinished, SpeechStarted, SpeechStopped, Turn
 from icebreaker.errors import AudioError, ConfigError
+from icebreaker.models.whisper_encoder import WhisperEncoder
 from icebreaker.nn.packed import pack_linears
 
 __all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
@@ -86,20 +88,38 @@ class Answer:
 
 
 def load_dialogue(
-    model: str, llm: Path | None, *, device: str = "cpu", dtype: str = "float32", system: str | None = None
+    model: str,
+    llm: Path | None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    system: str | None = None,
+    speech_encoder: Path | None = None,
+    vocoder: Path | None = None,
+    omega: int | None = None,
 ) -> Dialogue:
     """Load ``mini``, a bundle folder or the official checkpoints folder, ready to talk.
 
+    ``speech_encoder`` and ``vocoder`` go with official LLaMA-Omni checkpoints, ``omega`` with any LLaMA-Omni.
+
     Raises:
         CheckpointError: it is missing, damaged, or does not fit the LLM.
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device here, or the model does not speak in units and so has no ``omega``.
     """
     _check_device(device)
-    parts = load_parts(model, llm, device=device, dtype=getattr(torch, dtype))
+    parts = load_parts(
+        model, llm, speech_encoder=speech_encoder, vocoder=vocoder, device=device, dtype=getattr(torch, dtype)
+    )
+    if omega is not None:
+        if not isinstance(parts, OmniParts):
+            raise ConfigError(f"{model} does not speak in units; leave omega out, or give a LLaMA-Omni model")
+        unit_out = replace(parts.settings.unit_out, omega=omega)
+        parts = replace(parts, settings=replace(parts.settings, unit_out=unit_out))
     if system is not None:
         parts = replace(parts, chat=parts.chat.with_system(parts.llm.tokenizer, system))
     large = sum(weight.numel() for weight in parts.encoder.parameters()) >= PACK_FROM
-    if large and device == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
+    streams = not isinstance(parts.encoder, WhisperEncoder)  # packing is for a few rows
+    if large and streams and device == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
         pack_linears(parts.encoder, "float32", keep=("position",))
     return Dialogue(parts)
 

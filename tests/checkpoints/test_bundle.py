@@ -131,7 +131,8 @@ def test_weights_that_do_not_fit_are_named(bundle: Path, weights: dict[str, Tens
     ("change", "message"),
     [
         ({"format": 2}, "newer version"),
-        ({"family": "llama-omni"}, "family: expected one of"),
+        ({"family": "moshi"}, "family: expected one of"),
+        ({"family": "llama-omni"}, "the parts are those of 'freeze-omni'"),
         ({"extra": 1}, "unknown key 'extra'"),
     ],
 )

@@ -1,7 +1,8 @@
 """Our own format: one folder that builds itself.
 
     config.json        sizes of every part, the LLM it belongs to, settings
-    model.safetensors  encoder.* adapter.* prompts.* turn_head.* codec_lm.* codec.*
+    model.safetensors  encoder.* adapter.* prompts.* turn_head.* codec_lm.* codec.*   (Freeze-Omni)
+                       encoder.* adaptor.* unit_ctc.* vocoder.*                       (LLaMA-Omni)
     MODEL_CARD.md      data, licences, stages, seeds, measured figures
     llm/               the frozen LLM as a Hugging Face folder, where it is small enough to come along
 
@@ -21,10 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from icebreaker.checkpoints.modules import ModelConfig, build_modules, check_width, fill_modules, parts_of
+from icebreaker.checkpoints.families import AnyModel, AnyParts, assembled, build, family_of
+from icebreaker.checkpoints.modules import check_width, fill_modules
 from icebreaker.checkpoints.pt_file import check_fit
 from icebreaker.config import from_mapping, to_mapping
-from icebreaker.dialogue.parts import DialogueSettings, Parts
+from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError, ConfigError
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
@@ -71,16 +73,18 @@ class LLMReference:
 class BundleConfig:
     """The content of ``config.json``."""
 
-    model: ModelConfig
+    model: AnyModel
     llm: LLMReference
     settings: DialogueSettings = field(default_factory=DialogueSettings)
-    family: Literal["freeze-omni"] = "freeze-omni"
+    family: Literal["freeze-omni", "llama-omni"] = "freeze-omni"
     format: Literal[1] = 1
     card: str = CARD
 
     def __post_init__(self) -> None:
-        if self.llm.width != self.model.adapter.llm_dim:
-            raise ValueError(f"llm width {self.llm.width} is not the adapter's llm_dim {self.model.adapter.llm_dim}")
+        if self.family != family_of(self.model):
+            raise ValueError(f"the family is {self.family!r}, but the parts are those of {family_of(self.model)!r}")
+        if self.llm.width != self.model.llm_dim:
+            raise ValueError(f"llm width {self.llm.width} is not the adapter's llm_dim {self.model.llm_dim}")
 
 
 def is_bundle(folder: Path) -> bool:
@@ -117,7 +121,7 @@ def load_bundle(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Parts:
+) -> AnyParts:
     """Build everything in the bundle ``folder`` around its LLM.
 
     Args:
@@ -133,10 +137,10 @@ def load_bundle(
     llm_folder = _llm_folder(folder, config.llm, llm_path)
     check_llm(config.llm, llm_folder, str(folder))
     llm = LLM.load(llm_folder, device, dtype)
-    check_width(config.model, llm, str(folder))
-    modules = build_modules(config.model)
+    check_width(config.model.llm_dim, llm, str(folder))
+    modules = build(config.model)
     fill_modules(modules, load_weights(folder / WEIGHTS), str(folder / WEIGHTS))
-    return parts_of(config.model, modules, llm, config.settings, device=device, dtype=dtype)
+    return assembled(config.model, modules, llm, config.settings, device=device, dtype=dtype)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -193,7 +197,7 @@ def write_bundle(
     """
     if folder.exists() and not (is_bundle(folder) or not any(folder.iterdir())):
         raise CheckpointError(f"{folder}: exists and is no bundle; choose another folder or move it away")
-    check_fit(build_modules(config.model), weights, "the weights to be written")
+    check_fit(build(config.model), weights, "the weights to be written")
     aside = folder.with_name(folder.name + ".partial")
     old = folder.with_name(folder.name + ".old")
     for leftover in (aside, old):

@@ -105,7 +105,7 @@ def load_official(
         raise CheckpointError(f"{folder}: official checkpoints bring no LLM; give its Hugging Face folder with --llm")
     official = read_official(folder)
     llm = LLM.load(llm_path, device, dtype)
-    check_width(official.model, llm, str(folder))
+    check_width(official.model.llm_dim, llm, str(folder))
     modules = build_modules(official.model)
     fill_modules(modules, official.weights, str(folder), official.names)
     return parts_of(official.model, modules, llm, official.settings, device=device, dtype=dtype)

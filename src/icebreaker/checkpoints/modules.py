@@ -62,6 +62,11 @@ class ModelConfig:
         if self.codec_lm.codes != self.codec.codes:
             raise ValueError(f"codec_lm has {self.codec_lm.codes} codes, the codec {self.codec.codes}")
 
+    @property
+    def llm_dim(self) -> int:
+        """Width of the LLM."""
+        return self.adapter.llm_dim
+
 
 def build_modules(config: ModelConfig) -> nn.ModuleDict:
     """Modules by the names in ``PARTS``, most of them without values; ``fill_modules`` gives them some."""
@@ -94,15 +99,15 @@ def fill_modules(
     modules.eval().requires_grad_(False)
 
 
-def check_width(config: ModelConfig, llm: LLM, where: str) -> None:
+def check_width(expected: int, llm: LLM, where: str) -> None:
     """Refuse an LLM of another width before anything large is built.
 
     Raises:
         CheckpointError: the widths differ.
     """
-    if llm.width != config.adapter.llm_dim:
+    if llm.width != expected:
         raise CheckpointError(
-            f"{where} was trained with an LLM of width {config.adapter.llm_dim}, {llm.folder} has {llm.width}; "
+            f"{where} was trained with an LLM of width {expected}, {llm.folder} has {llm.width}; "
             "give the LLM it was aligned with, or align it anew (encoder_ctc and codec can be kept)"
         )
 

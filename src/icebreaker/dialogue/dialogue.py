@@ -231,12 +231,13 @@ class Dialogue:
 
         An adapter that looks tokens up has said it already; a model without that prompt (LLaMA-Omni) says nothing.
         """
-        if not isinstance(self.model, Parts):
-            return ""
         parts = self.model
+        lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
+        if lookup is not None:
+            return str(parts.llm.tokenizer.decode(lookup.read(torch.cat(utterance.embeddings)))).strip()
+        if not isinstance(parts, Parts):
+            return ""
         heard = torch.cat(utterance.embeddings)
-        if parts.adapter.lookup is not None:
-            return str(parts.llm.tokenizer.decode(parts.adapter.lookup.read(heard))).strip()
         inputs = parts.prompts.transcribing(heard)
         cache = parts.llm.new_cache(1, len(inputs) + max_tokens)
         ids: list[int] = []

@@ -2,16 +2,22 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from jinja2 import TemplateError
 
 from icebreaker.errors import CheckpointError
 
-__all__ = ["DEFAULT_SYSTEM", "ChatPrompt"]
+__all__ = ["DEFAULT_SYSTEM", "OMNI_SYSTEM", "ChatPrompt"]
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
+OMNI_SYSTEM = (  # of the official LLaMA-Omni
+    "You are a helpful language and speech assistant. You are able to understand the speech content that the user "
+    "provides, and assist the user with a variety of tasks using natural language."
+)
+OMNI_INSTRUCTION = "\nPlease directly answer the questions in the user's speech."
+OMNI_MARKS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class ChatPrompt:
     user_prefix_ids: tuple[int, ...]  # before the speech of every turn
     suffix_ids: tuple[int, ...]  # after the speech: the user's turn ends, the assistant's begins
     end_ids: tuple[int, ...]  # between an answer and the next ``user_prefix_ids``
-    rule: Literal["template", "official"] = "template"  # how it was cut
+    rule: Literal["template", "official", "llama-omni"] = "template"  # how it was cut
+    instruction: str = ""  # text after the speech, in front of what ``suffix_ids`` were
 
     def prefix_ids(self, first: bool) -> tuple[int, ...]:
         """What comes right before the speech of a session's first turn, or of a later one."""
@@ -35,8 +42,14 @@ class ChatPrompt:
 
     def with_system(self, tokenizer: Any, system: str) -> Self:
         """The same cut of the template, with another system prompt."""
-        make = type(self).official if self.rule == "official" else type(self).from_tokenizer
-        return make(tokenizer, system)
+        kind = type(self)
+        makers = {"official": kind.official, "llama-omni": kind.llama_omni, "template": kind.from_tokenizer}
+        return makers[self.rule](tokenizer, system).with_instruction(tokenizer, self.instruction)
+
+    def with_instruction(self, tokenizer: Any, text: str) -> Self:
+        """The same, with ``text`` between the speech and the end of the user's turn."""
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
+        return replace(self, suffix_ids=ids + self.suffix_ids, instruction=text)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, system: str | None = DEFAULT_SYSTEM) -> Self:
@@ -89,6 +102,36 @@ class ChatPrompt:
             end_ids=(),
             rule="official",
         )
+
+    @classmethod
+    def llama_omni(cls, tokenizer: Any, system: str = OMNI_SYSTEM) -> Self:
+        """The Llama 3 chat of the official LLaMA-Omni, cut around the speech (arXiv:2409.06666v2, section 3.3).
+
+        It begins with two begin-of-text ids: its prompt spells the first, and its tokenisation adds another. The
+        checkpoints were trained so.
+
+        Raises:
+            CheckpointError: the tokenizer lacks Llama 3's marks.
+        """
+        known = tokenizer.get_vocab()
+        if absent := [mark for mark in OMNI_MARKS if mark not in known]:
+            raise CheckpointError(f"the tokenizer has no {absent[0]}: it is no Llama 3; use its own chat template")
+
+        def encode(text: str) -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+        begin, _, _, end = OMNI_MARKS
+        return cls(
+            before_ids=encode(f"{begin}{begin}{_header('system')}{system}{end}"),
+            user_prefix_ids=encode(_header("user")),
+            suffix_ids=encode(f"{OMNI_INSTRUCTION}{end}{_header('assistant')}"),
+            end_ids=encode(end),
+            rule="llama-omni",
+        )
+
+
+def _header(role: str) -> str:
+    return f"{OMNI_MARKS[1]}{role}{OMNI_MARKS[2]}\n\n"
 
 
 def _render(tokenizer: Any, system: str | None, speech: str, answer: str, later: str) -> str:

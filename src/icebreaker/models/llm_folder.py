@@ -43,14 +43,14 @@ def read_model(folder: Path, device: str | torch.device, dtype: torch.dtype) -> 
     return model.to(device)  # type: ignore[no-any-return]
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer in ``folder``.
+def read_tokenizer(folder: Path, config: Any = None) -> Any:
+    """The tokenizer in ``folder``; ``config`` stands in for a config.json that transformers does not know.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise CheckpointError(f"{folder}: no usable tokenizer: {_first_line(error)}; {ADVICE}") from error
 
