@@ -6,7 +6,6 @@ is measured is what its user would notice: the wait for sound, gaps in it, how f
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -130,14 +129,15 @@ async def bear_load(
         ServerError: not one conversation could be held.
     """
     tally, questions = Tally(), [_question(path) for path in recordings]
-    until = time.monotonic() + 60 * config.minutes
+    clock = asyncio.get_running_loop().time
+    until = clock() + 60 * config.minutes
     sessions = [
         asyncio.create_task(_session(talker, number, questions, config, until, tally))
         for number in range(config.sessions)
     ]
     try:
         while not all(session.done() for session in sessions):
-            progress(min(1.0, 1 - (until - time.monotonic()) / (60 * config.minutes)))
+            progress(min(1.0, 1 - (until - clock()) / (60 * config.minutes)))
             await asyncio.wait(sessions, timeout=1.0)
         for session in sessions:
             session.result()
@@ -155,7 +155,7 @@ async def _session(
     rng = random.Random(f"{config.seed}|{number}")
     session = SessionConfig(turns=config.turns, seed=number)  # type: ignore[arg-type]
     await asyncio.sleep(config.ramp_s * number / config.sessions)
-    while time.monotonic() < until:
+    while asyncio.get_running_loop().time() < until:
         try:
             tally.add(await play(talker, _conversation(rng, questions, config), session))
         except ServerError as error:

@@ -1,12 +1,12 @@
-"""Scenes played in real time to a small Realtime server whose manners a test chooses."""
+"""Scenes played to systems whose manners a test chooses: in time that passes at once, and over a socket."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from instant_talker import InstantTalker, run_instantly
 from small_realtime import SmallRealtime
 
 from icebreaker.client.remote import RemoteEngine
@@ -34,12 +34,8 @@ def said(audio: Path, role: str = "question", **cue: float) -> Part:
     return Part(role=role, audio=audio, words=(Word("x", 0.0, SPOKEN_MS / 1000),), cue=Cue(**cue))
 
 
-def played(server: SmallRealtime, *scenes: Scene) -> list[Recording]:
-    async def all_at_once() -> list[Recording]:
-        talker = RemoteEngine(server.address)
-        return await asyncio.gather(*(play(talker, scene, SessionConfig()) for scene in scenes))
-
-    return asyncio.run(all_at_once())
+def played(talker: InstantTalker, *scenes: Scene) -> list[Recording]:
+    return [run_instantly(play(talker, scene, SessionConfig())) for scene in scenes]
 
 
 def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
@@ -48,12 +44,11 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     cut = Scene(
         id="cut", kind="interruption", parts=(said(audio, at_s=0.1), said(audio, "interruption", speaking_s=0.5))
     )
-    with SmallRealtime(reply_ms=1500).running() as server:
-        answered, paused, interrupted = played(server, turn, pause, cut)
+    answered, paused, interrupted = played(InstantTalker(reply_ms=1500), turn, pause, cut)
     figures = score(turn, answered, [Word("w", 0.9, 2.2)])
     assert (figures["tor"], figures["underruns"]) == (True, 0)
     assert figures["latency_s"] == pytest.approx(0.4)
-    assert 0.15 <= figures["sound_s"] <= 0.6  # the server waits for 200 ms of silence; more on a busy machine
+    assert 0.2 <= figures["sound_s"] <= 0.25  # it waits for 200 ms of silence, and hears by frames
     assert figures["replies"] == ["the capital of france is paris"]
     reply = answered.replies[0]
     assert (reply.heard_ms, reply.stopped_s, reply.status) == (1500.0, None, "completed")
@@ -63,13 +58,13 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     assert np.abs(channel[int((reply.sounding.start_s + 0.05) * 24_000) :][:2400]).max() == pytest.approx(0.3, abs=0.01)
 
     assert len(paused.replies) == 2  # 500 ms of pause are a turn's end to this server
-    assert 0.9 <= paused.replies[0].stopped_s <= 1.3
+    assert 0.9 <= paused.replies[0].stopped_s <= 0.95
     held = score(pause, paused, [Word("w", 0.7, 0.9), Word("w", 1.6, 2.8)])
     assert held["tor"] is False  # what it said in the pause is too short for a turn
 
     first, second = interrupted.replies
-    assert 0 <= first.stopped_s - interrupted.parts[1].start_s <= 0.4
-    assert 450 <= first.heard_ms <= 1000
+    assert 0 <= first.stopped_s - interrupted.parts[1].start_s <= 0.05
+    assert 500 <= first.heard_ms <= 600
     assert first.kept == " ".join(["the", "capital", "of", "france", "is", "paris"][: int(first.heard_ms / 1500 * 6)])
     assert second.heard_ms == 1500.0
     end_s = interrupted.parts[1].speech.end_s
@@ -77,9 +72,9 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     assert figures["tor"] is True
     assert figures["latency_s"] == pytest.approx(0.3)
     assert figures["met_speech"] is True
-    assert 0 <= figures["silence_s"] <= 0.4
+    assert 0 <= figures["silence_s"] <= 0.05
     assert figures["overlap_s"] == pytest.approx(min(figures["silence_s"], SPOKEN_MS / 1000))
-    assert 0.15 <= figures["response_s"] <= 0.6
+    assert 0.2 <= figures["response_s"] <= 0.25
     assert figures["kept_is_beginning"] is True
 
 
@@ -88,11 +83,10 @@ def test_who_is_deaf_to_barge_in_goes_on(audio: Path) -> None:
         id="cut", kind="interruption", tail_s=1.0,
         parts=(said(audio, at_s=0.0), said(audio, "interruption", speaking_s=0.3)),
     )  # fmt: skip
-    with SmallRealtime(reply_ms=1500, deaf_to_barge_in=True).running() as server:
-        (recording,) = played(server, cut)
+    (recording,) = played(InstantTalker(reply_ms=1500, deaf_to_barge_in=True), cut)
     figures = score(cut, recording, [Word("w", 0.7, 2.1)])
     assert figures["tor"] is False
-    assert 0.8 <= figures["silence_s"] <= 1.25
+    assert figures["silence_s"] > 1.1  # to the reply's end, and beyond: it answers right behind it
     assert figures["overlap_s"] == pytest.approx(SPOKEN_MS / 1000, abs=0.01)
     assert "history_right" not in figures
 
@@ -108,11 +102,9 @@ def test_echo_and_noise_fool_a_server_that_hears_by_level(audio: Path) -> None:
     back = Scene(
         id="back", kind="backchannel", parts=(said(audio, at_s=0.0), said(audio, "backchannel", speaking_s=0.2))
     )
-    with SmallRealtime(reply_ms=800).running() as server:
-        loud, quiet, disturbed, backed = (
-            score(scene, recording, [])
-            for scene, recording in zip((echo, soft, noise, back), played(server, echo, soft, noise, back), strict=True)
-        )
+    scenes = (echo, soft, noise, back)
+    recordings = played(InstantTalker(reply_ms=800), *scenes)
+    loud, quiet, disturbed, backed = (score(*pair, []) for pair in zip(scenes, recordings, strict=True))
     assert (loud["obeyed"], loud["answered"]) == (True, True)
     assert (quiet["obeyed"], quiet["answered"], quiet["tried"]) == (False, False, True)
     assert (disturbed["answered"], disturbed["obeyed"]) == (True, None)
