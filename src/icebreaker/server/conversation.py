@@ -71,6 +71,7 @@ class Conversation:
         self.stamp = Stamp()
         self.errors = 0
         self.heard_s = 0.0  # of sound that the client sent, in all
+        self._id = f"conv_{secrets.token_hex(10)}"
         self._sample_rate, self._model, self._expires_at = sample_rate, model, expires_at
         self._max_uncommitted_s, self._uncommitted_s = max_uncommitted_s, 0.0
         self._clear_output = clear_output
@@ -276,7 +277,7 @@ class Conversation:
         self._reply = WireReply(
             self.stamp, started, self._sample_rate, self.settings.output_format, metadata=asked.metadata,
             in_conversation=asked.in_conversation,
-            settings={"conversation_id": f"conv_{self.session.id[5:]}" if asked.in_conversation else None,
+            settings={"conversation_id": self._id if asked.in_conversation else None,
                       "max_output_tokens": "inf" if most is None else most, "audio": voice},
         )  # fmt: skip
         self.say(self._reply.begin())
