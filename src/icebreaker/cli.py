@@ -52,6 +52,10 @@ class DataKind(StrEnum):
 
 
 Model = Annotated[str, typer.Option("--model", help="'mini', a bundle folder, or the official checkpoints folder.")]
+SpeechEncoder = Annotated[
+    Path | None, typer.Option("--speech-encoder", help="Whisper file or folder, for the official LLaMA-Omni.")
+]
+Vocoder = Annotated[Path | None, typer.Option("--vocoder", help="Unit vocoder folder, for the official LLaMA-Omni.")]
 LLMFolder = Annotated[Path | None, typer.Option("--llm", help="Hugging Face folder of the frozen LLM.")]
 
 
@@ -70,6 +74,11 @@ def talk(
     question: Annotated[Path | None, typer.Argument(help="A recording; leave out to use the microphone.")] = None,
     model: Model = "mini",
     llm: LLMFolder = None,
+    speech_encoder: SpeechEncoder = None,
+    vocoder: Vocoder = None,
+    omega: Annotated[
+        int | None, typer.Option(min=0, help="LLaMA-Omni: units that wait before a chunk is spoken; 0: all of them.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the spoken answer to this WAV file.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object with texts and timings.")] = False,
     system: Annotated[str | None, typer.Option("--system", help="System prompt.")] = None,
@@ -102,7 +111,10 @@ def talk(
 
         if threads:
             torch.set_num_threads(threads)
-        dialogue = talking.load_dialogue(model, llm, device=device, dtype=dtype.value, system=system)
+        dialogue = talking.load_dialogue(
+            model, llm, device=device, dtype=dtype.value, system=system, speech_encoder=speech_encoder,
+            vocoder=vocoder, omega=omega,
+        )  # fmt: skip
     if question is None:
         talking.talk_by_microphone(dialogue, seed=seed, out=out, say=say_text)
         return
@@ -179,12 +191,17 @@ def convert(
     settings: Annotated[Path | None, typer.Option(help="TOML file: how a trained bundle is to be used.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store weights in float16.")] = False,
     embed_llm: Annotated[bool, typer.Option("--embed-llm", help="Copy the LLM into the bundle.")] = False,
+    speech_encoder: SpeechEncoder = None,
+    vocoder: Vocoder = None,
 ) -> None:
     """Turn official checkpoints, or the outputs of training, into one safetensors bundle."""
     with progress_message("converting"):
         from icebreaker.checkpoints import convert as conversion
 
-        conversion.convert(model, out, llm=llm, settings=settings, half=half, embed_llm=embed_llm)
+        conversion.convert(
+            model, out, llm=llm, settings=settings, half=half, embed_llm=embed_llm, speech_encoder=speech_encoder,
+            vocoder=vocoder,
+        )  # fmt: skip
     typer.echo(f"wrote {out}")
 
 
@@ -192,12 +209,14 @@ def convert(
 def info(
     model: Annotated[str, typer.Argument(help="'mini', a bundle folder, or the official checkpoints folder.")] = "mini",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    speech_encoder: SpeechEncoder = None,
+    vocoder: Vocoder = None,
 ) -> None:
     """What is in a bundle: parts, sizes, hashes, model card."""
     from icebreaker.checkpoints import describe
 
     with progress_message("reading", quiet=json_):
-        description = describe.describe(model)
+        description = describe.describe(model, speech_encoder=speech_encoder, vocoder=vocoder)
     if json_:
         import json
 
