@@ -6,16 +6,16 @@ import omni
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, WhisperConfig, WhisperModel
 
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
-from icebreaker.training.hearing import load_encoder
+from icebreaker.training.hearing import load_ears, load_encoder
 from icebreaker.training.instruct_batches import QuestionConfig
 from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
 from icebreaker.training.loop import OptimConfig
-from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, run
+from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, prompt_of, run
 from icebreaker.training.stage_files import stage_config
 
 LORA = TuningConfig(mode="lora", lora=LoraSettings(rank=2, alpha=4.0))
@@ -111,9 +111,26 @@ def test_half_precision_and_the_lookup(config: SpeechInstructConfig) -> None:
         replace(config, token_ctc_weight=0.5)
 
 
+def test_whispers_ears_from_a_hugging_face_folder(config: SpeechInstructConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = WhisperConfig(
+        d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=8, num_mel_bins=80, vocab_size=50,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    WhisperModel(sizes).save_pretrained(tmp_path / "whisper")
+    adaptor = SpeechAdaptorConfig(encoder_dim=8, llm_dim=32, stride=500, hidden=24)
+    short = replace(config.optim, steps=1, accumulate=1)
+    run(replace(config, encoder=None, whisper=tmp_path / "whisper", adaptor=adaptor, optim=short))
+    ears = load_ears(None, tmp_path / "whisper")
+    assert stage_config(config.output)["encoder_sha256"] == weights_sha256(ears.encoder)
+    with pytest.raises(ValueError, match="either encoder"):
+        replace(config, whisper=tmp_path / "whisper")
+
+
 def test_the_speech_stands_in_the_chat(config: SpeechInstructConfig) -> None:
     llm = LLM.load(config.llm)
-    asker = Asker(SpeechAdaptor(config.adaptor), llm, system="Be kind.", instruction="\nAnswer me.")
+    asker = Asker(SpeechAdaptor(config.adaptor), llm, prompt_of(llm, "tokenizer", "Be kind.", "\nAnswer me."))
     before, speech, after = asker.contexts([torch.zeros(3, 32)])[0]
     written = llm.tokenizer.decode(asker.before + asker.after)
     assert written == (

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from icebreaker.audio.fbank import HOP_LENGTH, SAMPLE_RATE, Fbank
 from icebreaker.audio.whisper_mel import MAX_SAMPLES, MAX_SECONDS, WhisperMel
+from icebreaker.checkpoints.pt_file import load_exactly
+from icebreaker.checkpoints.whisper import read_whisper
 from icebreaker.config import from_mapping
 from icebreaker.errors import DataError
 from icebreaker.models.encoder import Encoder, EncoderConfig
@@ -22,7 +24,7 @@ from icebreaker.nn.subsampling import RATE
 from icebreaker.training.frozen import freeze
 from icebreaker.training.stage_files import load_into, stage_config
 
-__all__ = ["ChunkedEars", "HearingEars", "WhisperEars", "load_encoder"]
+__all__ = ["ChunkedEars", "HeardFrames", "HearingEars", "WhisperEars", "load_ears", "load_encoder"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class WhisperEars(nn.Module):
 
 
 HearingEars = ChunkedEars | WhisperEars
+
+
+def load_ears(encoder: Path | None, whisper: Path | None) -> HearingEars:
+    """Frozen ears: of the folder of an encoder stage, or of an openai-whisper file or a Hugging Face Whisper folder."""
+    if whisper is None:
+        assert encoder is not None
+        return ChunkedEars(load_encoder(encoder))
+    found = read_whisper(whisper)
+    module = WhisperEncoder(found.config)
+    load_exactly(module, found.weights, str(whisper))
+    return WhisperEars(module)
 
 
 def load_encoder(folder: Path) -> Encoder:

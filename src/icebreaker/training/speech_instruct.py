@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import Item
-from icebreaker.models.chat import DEFAULT_SYSTEM, ChatPrompt
+from icebreaker.models.chat import DEFAULT_SYSTEM, OMNI_SYSTEM, ChatPrompt
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
@@ -23,14 +24,14 @@ from icebreaker.training.alignment import slow_down
 from icebreaker.training.ears import token_ctc_loss
 from icebreaker.training.error_rate import answered
 from icebreaker.training.frozen import stays_frozen
-from icebreaker.training.hearing import ChunkedEars, HeardFrames, HearingEars, load_encoder
+from icebreaker.training.hearing import HeardFrames, load_ears
 from icebreaker.training.instruct_batches import Hearing, QuestionConfig, QuestionSource
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.llm_tuning import TunedLLM, TuningConfig
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.stage_files import load_into, save_stage
 
-__all__ = ["Asker", "SpeechInstructConfig", "load_ears", "run"]
+__all__ = ["Asker", "SpeechInstructConfig", "prompt_of", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,15 @@ class SpeechInstructConfig:
     stage: str = "speech_instruct"
     output: Path
     llm: Path  # Hugging Face folder
-    encoder: Path  # folder of a stage that left an encoder of ours
+    encoder: Path | None = None  # folder of a stage that left an encoder of ours
+    whisper: Path | None = None  # or an openai-whisper file, or a Hugging Face Whisper folder
     adaptor: SpeechAdaptorConfig
     questions: QuestionConfig
     optim: OptimConfig
     tuning: TuningConfig = field(default_factory=TuningConfig)
-    system: str = DEFAULT_SYSTEM
-    instruction: str = ""  # after the speech, such as "\nPlease directly answer the questions in the user's speech."
+    chat: Literal["tokenizer", "llama-omni"] = "tokenizer"  # the tokenizer's own template, or the official prompt
+    system: str | None = None  # default: that of ``chat``
+    instruction: str = ""  # text after the speech, part of the user's turn; the official prompt has its own
     start_from: Path | None = None  # folder of an earlier run of this stage: its adaptor
     answer_weight: float = 1.0
     token_ctc_weight: float = 0.0
@@ -56,6 +59,8 @@ class SpeechInstructConfig:
     max_new_tokens: int = 40
 
     def __post_init__(self) -> None:
+        if (self.encoder is None) == (self.whisper is None):
+            raise ValueError("expected either encoder (ours) or whisper")
         if self.token_ctc_weight and not self.adaptor.vocabulary:
             raise ValueError("token_ctc_weight is for an adaptor that looks tokens up; set adaptor.vocabulary, too")
         if self.answer_weight <= 0 and self.tuning.mode != "frozen":
@@ -65,13 +70,10 @@ class SpeechInstructConfig:
 class Asker:
     """Adaptor and chat layout: frames to what the LLM reads before it answers."""
 
-    def __init__(
-        self, adaptor: SpeechAdaptor, llm: LLM, *, system: str = DEFAULT_SYSTEM, instruction: str = ""
-    ) -> None:
-        prompt = ChatPrompt.from_tokenizer(llm.tokenizer, system)
+    def __init__(self, adaptor: SpeechAdaptor, llm: LLM, prompt: ChatPrompt) -> None:
         self.adaptor, self.llm = adaptor, llm
         self.before = [*prompt.before_ids, *prompt.user_prefix_ids]
-        self.after = [*ids_of(llm, instruction), *prompt.suffix_ids]
+        self.after = list(prompt.suffix_ids)
         self.end_id = prompt.end_ids[0] if prompt.end_ids else llm.eos_ids[0]
 
     def vectors(self, heard: HeardFrames) -> list[Tensor]:
@@ -88,14 +90,18 @@ class Asker:
         return [[before, row if lookup is None else lookup(row), after] for row in vectors]
 
 
-def load_ears(encoder: Path) -> HearingEars:
-    """Frozen ears."""
-    return ChunkedEars(load_encoder(encoder))
+def prompt_of(llm: LLM, chat: str, system: str | None, instruction: str) -> ChatPrompt:
+    """The chat around the speech, as the dialogue has it."""
+    if chat == "llama-omni":
+        prompt = ChatPrompt.llama_omni(llm.tokenizer, OMNI_SYSTEM if system is None else system)
+    else:
+        prompt = ChatPrompt.from_tokenizer(llm.tokenizer, DEFAULT_SYSTEM if system is None else system)
+    return prompt.with_instruction(llm.tokenizer, instruction)
 
 
 def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``adaptor.*`` and ``config.json`` in ``config.output``, and a tuned LLM in its folder ``llm``."""
-    ears = load_ears(config.encoder)
+    ears = load_ears(config.encoder, config.whisper)
     llm = LLM.load(config.llm)
     torch.manual_seed(config.optim.seed)
     adaptor = SpeechAdaptor(config.adaptor)
@@ -110,7 +116,7 @@ def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = l
         slow_down(training, llm.model, config.tuning.lr_scale)
     stage = _Stage(
         config,
-        Asker(adaptor, llm, system=config.system, instruction=config.instruction),
+        Asker(adaptor, llm, prompt_of(llm, config.chat, config.system, config.instruction)),
         Hearing(ears, keep=config.questions.keep_frames),
     )
     source, held_out = (QuestionSource(config.questions, split) for split in ("train", "valid"))

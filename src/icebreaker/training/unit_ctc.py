@@ -24,10 +24,11 @@ from icebreaker.models.unit_ctc_loss import IGNORED, target_frames, unit_ctc_los
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.error_rate import edit_distance
 from icebreaker.training.frozen import freeze, stays_frozen
+from icebreaker.training.hearing import load_ears
 from icebreaker.training.instruct_batches import Hearing, QuestionConfig
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.reply_states import StatesRule
-from icebreaker.training.speech_instruct import Asker, load_ears
+from icebreaker.training.speech_instruct import Asker, prompt_of
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
 from icebreaker.training.unit_ctc_batches import HeardReplies, ReadReplies, Reply, TextConfig
 from icebreaker.training.unit_extraction import read_units
@@ -119,8 +120,9 @@ def load_hearing(config: HearingConfig, llm: LLM) -> tuple[Hearing, Asker]:
     adaptor = SpeechAdaptor(from_mapping(SpeechAdaptorConfig, earlier["adaptor"], f"{config.stage}: adaptor"))
     load_into(adaptor, config.stage, "adaptor")
     freeze(adaptor)
-    hearing = Hearing(load_ears(Path(earlier["encoder"])), keep=config.questions.keep_frames)
-    return hearing, Asker(adaptor, llm, system=earlier["system"], instruction=earlier["instruction"])
+    encoder, whisper = (Path(earlier[name]) if earlier[name] else None for name in ("encoder", "whisper"))
+    hearing = Hearing(load_ears(encoder, whisper), keep=config.questions.keep_frames)
+    return hearing, Asker(adaptor, llm, prompt_of(llm, earlier["chat"], earlier["system"], earlier["instruction"]))
 
 
 @dataclass(frozen=True)
