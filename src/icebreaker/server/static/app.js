@@ -11,6 +11,7 @@ import { Transcript } from "./transcript.js";
 import { Turn } from "./turn.js";
 import { View } from "./view.js";
 
+const LEAD_MS = 500; // of silence sent before a recorded question, as before any speech
 const TAIL_MS = 3000; // of silence sent after a question, so that its end is heard
 const IDLE_MS = 120000; // without a microphone and without a word: give the place to somebody else
 const BACKLOG = 200000; // bytes unsent: the network is slower than speech; old sound helps nobody
@@ -75,6 +76,7 @@ async function ask(question, chip) {
     await sound.start();
     connect();
     await opened();
+    await new Promise((resolve) => setTimeout(resolve, LEAD_MS));
     await sound.ask(`static/questions/${question.file}`);
     sendUntil = performance.now() + TAIL_MS;
   } catch (error) {
