@@ -33,7 +33,7 @@ def test_a_spoken_question_is_timed_from_its_end() -> None:
     assert len(answer.waveform) == 24_000 * 600 // 1000
     assert list(answer.latency_ms) == ["first text", "first sound"]
     assert answer.latency_ms["first sound"] >= 290
-    assert answer.total_ms >= answer.latency_ms["first sound"] + 100
+    assert answer.total_ms > answer.latency_ms["first sound"]
     assert answer.lagging_words == 6
     assert (answer.ended_by, answer.question_s) == ("end of file", 0.3)
 

@@ -93,8 +93,8 @@ def test_latency_of_a_server_counts_from_the_users_end(server: SmallRealtime, re
     assert figures["sum"]["p50"] >= 290
     assert figures["first text"]["p50"] + figures["first sound"]["p50"] == pytest.approx(figures["sum"]["p50"])
     by_itself = evaluate_latency(run_of(server, tmp_path / "b", paced=True), [item], use_turn_head=True).figures
-    assert by_itself["sum"]["p50"] >= 290
-    assert by_itself[USER_TO_SOUND]["p50"] > by_itself["sum"]["p50"] + 150  # and the silence that it waited for
+    assert by_itself["sum"]["p50"] >= 100
+    assert by_itself[USER_TO_SOUND]["p50"] > by_itself["sum"]["p50"] + 100  # and the silence that it waited for
     assert by_itself["real-time factor"]["listening"]["count"] == 0
 
 
