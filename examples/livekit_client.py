@@ -14,7 +14,7 @@ async def main(server: str = "http://localhost:8000", question: str = "examples/
     model = openai.realtime.RealtimeModel(base_url=f"{server}/v1", api_key="any")
     session, generations = model.session(), asyncio.Queue()
     session.on("generation_created", generations.put_nowait)
-    session.push_audio(rtc.AudioFrame(pcm.tobytes() + bytes(2 * rate), rate, 1, len(pcm) + rate))  # a second of silence
+    session.push_audio(rtc.AudioFrame(pcm.tobytes() + bytes(6 * rate), rate, 1, len(pcm) + 3 * rate))  # it goes on
     generation = await generations.get()
     async for message in generation.message_stream:
         async for delta in message.text_stream:

@@ -11,7 +11,7 @@ from agents.realtime import RealtimeAgent, RealtimeRunner
 async def main(server: str = "http://localhost:8000", question: str = "examples/question.wav") -> None:
     """Print the answer."""
     waveform, rate = soundfile.read(question)
-    pcm = (soxr.resample(waveform, rate, 24_000) * 32767).astype("<i2").tobytes() + bytes(48_000)  # a second of silence
+    pcm = (soxr.resample(waveform, rate, 24_000) * 32767).astype("<i2").tobytes() + bytes(3 * 48_000)  # it goes on
     config = {"url": server.replace("http", "ws", 1) + "/v1/realtime", "api_key": "any"}
     agent = RealtimeAgent(name="assistant", instructions="Answer in one sentence.")
     async with await RealtimeRunner(agent).run(model_config=config) as session:

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 async def main(server: str = "http://localhost:8000", question: str = "examples/question.wav") -> None:
     """Print the answer."""
     waveform, rate = soundfile.read(question)
-    pcm = (soxr.resample(waveform, rate, 24_000) * 32767).astype("<i2").tobytes() + bytes(48_000)  # a second of silence
+    pcm = (soxr.resample(waveform, rate, 24_000) * 32767).astype("<i2").tobytes() + bytes(3 * 48_000)  # it goes on
     async with AsyncOpenAI(base_url=f"{server}/v1", api_key="any").realtime.connect(model="icebreaker") as connection:
         await connection.input_audio_buffer.append(audio=base64.b64encode(pcm).decode())
         answer = b""

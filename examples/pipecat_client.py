@@ -31,7 +31,7 @@ async def main(server: str = "http://localhost:8000", question: str = "examples/
     pcm, rate = soundfile.read(question, dtype="int16")
     service = OpenAIRealtimeLLMService(api_key="any", base_url=server.replace("http", "ws", 1) + "/v1/realtime")
     worker, runner = PipelineWorker(Pipeline([service, Printer()])), WorkerRunner(handle_sigint=False)
-    await worker.queue_frame(InputAudioRawFrame(pcm.tobytes() + bytes(2 * rate), rate, 1))  # a second of silence
+    await worker.queue_frame(InputAudioRawFrame(pcm.tobytes() + bytes(6 * rate), rate, 1))  # it goes on
     await runner.add_workers(worker)
     await runner.run()
 

@@ -6,10 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from served import serving, utterance
+from served import Served, serving, utterance
 
+from icebreaker.engine.engine import Engine, EngineConfig
 from icebreaker.engine.messages import Item
 from icebreaker.engine.scripted import ScriptedEngine
+from icebreaker.talking import load_dialogue
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("ICEBREAKER_CLIENTS_PYTHON") or ROOT / ".venv-clients" / "bin" / "python")
@@ -71,3 +73,24 @@ def test_a_client_holds_its_conversations(client: str, tmp_path: Path) -> None:
     assert 0 < len(cut) < len(ANSWER) / 2
     assert told["tool"]["call"] == ["weather", {"city": "Oslo"}]
     assert said[3] == ["It is sunny in Oslo."]
+
+
+@pytest.fixture(scope="module")
+def mini():
+    dialogue = load_dialogue("mini", None)
+    with serving(lambda: Engine(dialogue, EngineConfig(slots=2, max_sessions=4))) as served:
+        yield served
+
+
+@pytest.mark.parametrize("example", ["openai", "openai_agents", "livekit", "pipecat"])
+def test_an_example_is_answered_by_the_bundled_model(mini: Served, example: str, tmp_path: Path) -> None:
+    script, question = ROOT / "examples" / f"{example}_client.py", ROOT / "examples" / "question.wav"
+    result = subprocess.run(
+        [PYTHON, script, mini.http, question], capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,
+        env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    answer = result.stdout.strip().splitlines()[-1]
+    assert len(answer.split()) >= 2
+    assert answer[0].isupper()
+    assert answer.endswith((".", "!", "?"))
