@@ -25,6 +25,7 @@ export class Realtime {
   close({ keep = false } = {}) {
     clearTimeout(this.timer);
     if (!keep) this.sessionId = null;
+    this.isForgotten = false;
     this.waiting = [];
     this.drop();
     this.tell("off", {});
@@ -65,8 +66,8 @@ export class Realtime {
     if (event.type === "session.created") {
       clearTimeout(this.timer);
       const resumed = this.sessionId === event.session.id;
-      const lost = Boolean(this.sessionId) && !resumed;
-      Object.assign(this, { sessionId: event.session.id, tries: 0 });
+      const lost = this.isForgotten || (Boolean(this.sessionId) && !resumed);
+      Object.assign(this, { sessionId: event.session.id, tries: 0, isForgotten: false });
       this.tell("open", { resumed, lost });
       for (const each of this.waiting.splice(0)) this.send(each);
     }
@@ -81,7 +82,7 @@ export class Realtime {
     const error = this.lastError;
     this.lastError = undefined;
     if (error?.code === GONE) {
-      this.sessionId = null; // begin anew; `open` tells that the conversation is lost
+      Object.assign(this, { sessionId: null, isForgotten: true }); // begin anew; `open` tells that it is lost
       return this.connect();
     }
     const problem = wasOpen ? { kind: "lost", reason } : await this.diagnose(reason, error);
