@@ -47,6 +47,7 @@ class DataKind(StrEnum):
     sentences = "sentences"
     answers = "answers"
     human = "human"
+    asides = "asides"
     features = "features"
     instruct_s2s = "instruct-s2s"
 
@@ -133,6 +134,9 @@ def train(
     config: Annotated[Path, typer.Argument(help="TOML file of one stage, such as configs/mini/encoder_ctc.toml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="dotted.key=value, as many as you like.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check data, hashes, memory and disk, take two steps, save nothing.")
+    ] = False,
 ) -> None:
     """Run one training stage; run it again to resume where it stopped."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -150,7 +154,19 @@ def train(
         def advance(report: Any) -> None:
             bar.update(task, completed=report.step, total=report.total, description=f"loss {report.loss:.3f}")
 
-        stages.run(config, overrides or [], advance)
+        def checked(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description="checking recordings")
+
+        if not dry_run:
+            stages.run(config, overrides or [], advance)
+            return
+        found = stages.rehearse(config, overrides or [], checked)
+    for name, fact in found.facts.items():
+        typer.echo(f"{name:24}{fact}")
+    for problem in found.problems:
+        typer.echo(f"problem: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(FAILURE)
 
 
 @app.command()

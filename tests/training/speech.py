@@ -30,7 +30,13 @@ def write_questions(folder: Path, *, repeats: int = 2) -> tuple[str, str]:
         split = "valid" if number >= repeats * len(TEXTS) - 4 else "train"
         items.append(
             Item(
-                id=f"q{number}", audio=path, seconds=len(waveform) / RATE, text=text, answer=f"Say {text}.", split=split
+                id=f"q{number}",
+                audio=path,
+                seconds=len(waveform) / RATE,
+                text=text,
+                answer=f"Say {text}.",
+                split=split,
+                voice=f"{split} voice",
             )
         )
     manifest, features = folder / "manifest.jsonl", folder / "features"

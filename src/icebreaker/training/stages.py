@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icebreaker.config import load_toml
+from icebreaker.data.recording import Progress
 from icebreaker.errors import ConfigError
 from icebreaker.training import (
     adapter_ctc,
@@ -21,9 +22,10 @@ from icebreaker.training import (
     unit_extraction,
     unit_vocoder,
 )
+from icebreaker.training.dry_run import DryRun, check_data, dry_run
 from icebreaker.training.loop import StepReport
 
-__all__ = ["STAGES", "run"]
+__all__ = ["STAGES", "rehearse", "run"]
 
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
@@ -44,11 +46,27 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
 def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], None]) -> None:
     """Train the stage that ``path`` configures, from where it last stopped.
 
+    Its manifests are checked before the first step; a run that is resumed was checked when it began.
+
+    Raises:
+        ConfigError: the file does not fit a stage.
+        DataError: a manifest has problems.
+    """
+    config_class, train = STAGES[_stage(path)]
+    config = load_toml(path, config_class, overrides)
+    if not (Path(config.output) / "last.pt").exists():
+        check_data(config)
+    train(config, progress)
+
+
+def rehearse(path: Path, overrides: Sequence[str], progress: Progress) -> DryRun:
+    """Look for what would stop ``run``, and take two steps without saving; ``progress`` counts recordings.
+
     Raises:
         ConfigError: the file does not fit a stage.
     """
     config_class, train = STAGES[_stage(path)]
-    train(load_toml(path, config_class, overrides), progress)
+    return dry_run(load_toml(path, config_class, overrides), train, progress)
 
 
 def _stage(path: Path) -> str:
