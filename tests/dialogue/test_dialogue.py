@@ -228,6 +228,32 @@ def test_barge_in_replays_the_utterance_on_what_was_heard(exact: Parts, question
     assert int(state.context.length[0]) == heard + added
 
 
+@pytest.mark.parametrize("ending", [ReplyFinished(), UserInterrupted(played_ms=1e6)], ids=["played", "stopped"])
+def test_who_speaks_over_the_end_of_a_reply_is_heard_from_the_start(
+    exact: Parts, question: Tensor, ending: ReplyFinished | UserInterrupted
+) -> None:
+    """The reply ends while the user speaks: all of the utterance is in the conversation, as if nobody spoke over it."""
+    dialogue = Dialogue(exact)
+    _, state = converse(dialogue, question)
+    state = dialogue.signal(0, SpeechStarted(played_ms=1e6), state)
+    for chunk in question[:3]:
+        _, state = dialogue.step(chunk[None], [True], state)
+    state = dialogue.signal(0, ending, state)
+    assert state.rows[0].turn is Turn.HEARING
+    for chunk in question[3:5]:
+        _, state = dialogue.step(chunk[None], [True], state)
+
+    _, other = converse(dialogue, question)
+    other = dialogue.signal(0, ReplyFinished(), other)
+    other = dialogue.signal(0, SpeechStarted(), other)
+    for chunk in question[:5]:
+        _, other = dialogue.step(chunk[None], [True], other)
+    length = int(other.context.length[0])
+    assert int(state.context.length[0]) == length
+    for ours, fresh in zip(state.context.keys, other.context.keys, strict=True):
+        torch.testing.assert_close(ours[:, :, :length], fresh[:, :, :length], atol=1e-4, rtol=1e-4)
+
+
 def test_wrong_audio_shape_is_refused(exact: Parts) -> None:
     dialogue = Dialogue(exact)
     state = dialogue.initial_state([0], 50)

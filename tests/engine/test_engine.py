@@ -441,6 +441,27 @@ def test_one_failing_conversation_fails_alone(room: Any, monkeypatch: pytest.Mon
     context_is_fresh(room, bad)
 
 
+def test_what_a_template_refuses_is_told_and_survived(room: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = room.enter(CLIENT)
+    monkeypatch.setattr(room.engine.device.llm.tokenizer, "chat_template", "{{ raise_exception('never') }}")
+    session.push(Append(waveform=SPEECH))
+    room.tick(3)
+    (failed,) = session.outbox.take()
+    assert failed.code == "invalid"
+    assert "never" in failed.message
+    monkeypatch.undo()
+    assert said(ask(room, session, "Hello."))
+
+
+def test_an_utterance_ends_where_the_memory_does(make_room: Callable[..., Any]) -> None:
+    room = make_room(capacity=256)
+    session = room.enter(CLIENT)
+    session.push(Append(waveform=np.tile(SPEECH, 40)))  # 22 s: 281 positions
+    events = room.until(session, Committed)
+    assert not only(events, Failed)
+    assert int(room.engine.device.state.context.length.max()) <= 256
+
+
 def test_overflow_is_told_once(room: Any) -> None:
     session = room.enter(SessionConfig())
     minute = np.zeros(16000 * 61, np.float32)

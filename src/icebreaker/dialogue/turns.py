@@ -1,6 +1,7 @@
 """What events do to a row: utterances open and close, replies begin, stop and end. Knows nothing of audio or draws."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ class Turns:
 
     def happen(self, index: int, event: Event, state: DialogueState) -> DialogueState:
         """Let ``event`` happen to one row."""
-        turn, actions = transition(state.rows[index].turn, event, self.parts.settings.duplex)
+        before = state.rows[index].turn
+        turn, actions = transition(before, event, self.parts.settings.duplex)
         for action in actions:
             match action:
                 case OpenUtterance():
@@ -48,6 +50,8 @@ class Turns:
                     state = self._answer(index, state)
         if isinstance(event, ReplyFinished):
             state = self._finish(index, state)
+        if before is Turn.OVERLAP and turn is Turn.HEARING:
+            state = self._move_in(index, state)
         return with_row(state, index, turn=turn)
 
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -71,6 +75,15 @@ class Turns:
             state = state._replace(branch=branch.with_row(index, kept))
         utterance = Utterance(start, pending=torch.cat([self._user_prefix(row, carry), *self._prompts()]))
         return self.ears.open(index, utterance, state)
+
+    def _move_in(self, index: int, state: DialogueState) -> DialogueState:
+        """The assistant is silent now: what was heard on a branch is replayed on the conversation and goes on there."""
+        row = state.rows[index]
+        if row.utterance is None:
+            return state
+        pending = torch.cat([self._user_prefix(row, row.carry), *self._prompts(), *row.utterance.embeddings])
+        start = int(state.context.length[index]) + (0 if row.pending is None else len(row.pending))
+        return with_row(state, index, utterance=replace(row.utterance, start=start, pending=pending))
 
     def _drop(self, index: int, state: DialogueState) -> DialogueState:
         """Forget an utterance; one on a branch never touched the conversation."""

@@ -140,6 +140,10 @@ class Device:
         utterance = self.row(slot).utterance
         return 0 if utterance is None else sum(map(len, utterance.embeddings))
 
+    def branch_length(self, slot: Slot) -> int:
+        """LLM positions of what is listened to aside."""
+        return 0 if self.state.branch is None else int(self.state.branch.length[slot.index])
+
     @torch.inference_mode()
     def answer(self, slot: Slot, inputs: Tensor, manner: Manner, generator: torch.Generator) -> None:
         """Begin a reply after ``inputs`` [L, D]."""

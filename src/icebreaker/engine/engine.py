@@ -121,6 +121,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the thread; stored sessions are on disk when this returns."""
+        self._lobby.draining = True
         self.loop.stop()
         for session in list(self._lobby.sessions.values()):
             self._keep(session.live)
@@ -147,6 +148,7 @@ class Engine:
         live = session.live
         live.leave(self._clock())
         live.events.clear()
+        session.outbox.clear()
         live.configure(config)
         session.outbox.put(live.items())
 

@@ -40,7 +40,7 @@ UNCERTAIN_MS = 900.0  # of speech that interrupt while it is not known yet where
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
 PAUSE_MS = 64.0  # of silence after which one verdict is enough
-SILENT_LEVEL = 2e-4  # root mean square below which nobody asks the voice detector
+SILENT_ENERGY = WINDOW_SAMPLES * 2e-4**2  # of a window, below which nobody asks the voice detector
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 MIN_ROOM = 64  # LLM positions to be left for a reply when an utterance opens, besides the speech
 
@@ -126,9 +126,20 @@ class Listening:
             return None  # the verdict on what was heard comes first
         return self.buffer.take(self.window_at, self.window_at + WINDOW_SAMPLES)
 
-    def is_silent(self, window: Waveform) -> bool:
-        """Whether there is nothing in it to ask about."""
-        return not self.ear.run and float(np.sqrt(np.mean(window**2))) < SILENT_LEVEL
+    def is_loud(self, window: Waveform) -> bool:
+        """Whether there is anything in it to ask about."""
+        return bool(self.ear.run) or self.ear.speaking or float(np.dot(window, window)) >= SILENT_ENERGY
+
+    def skips(self, window: Waveform) -> bool:
+        """Pass over a window in which nothing is heard while nothing is said by anybody."""
+        if self.utterance is not None or self.talking.speech is not None or self.is_loud(window):
+            return False
+        self.window_at += WINDOW_SAMPLES
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        self.buffer.forget(self.window_at - self.live.config.prefix_padding_ms * SAMPLE_RATE // 1000 - SAMPLE_RATE)
 
     def judge_window(self, window: Waveform, probability: float, now_s: float) -> None:
         """The voice detector's probability for the window that was due."""
@@ -144,7 +155,7 @@ class Listening:
                 start = max(self.ear.started - padding, self.free_from, self.buffer.start)
                 self._open(start, confirmed=False)
             else:
-                self.buffer.forget(self.window_at - padding - SAMPLE_RATE)
+                self._forget()
         if self.utterance is not None and self.utterance.end is None:
             self._consider(self.utterance, now_s)
 
@@ -195,7 +206,8 @@ class Listening:
             self.talking.stop("turn_detected", now_s)
 
     def _end(self, heard: Heard, position: int) -> None:
-        heard.end, heard.respond = position, self.live.config.create_response
+        heard.end = position
+        heard.respond = self.live.config.create_response and self.live.config.turns != "client"
 
     def _drop(self, heard: Heard) -> None:
         """It calls for no answer; whoever goes on speaking begins a new one."""
@@ -305,12 +317,13 @@ class Listening:
     def chunk_was_heard(self) -> None:
         """The ears have made vectors of it; they are what the slot reads next."""
         heard, live = self.utterance, self.live
-        if heard is None or live.slot is None or heard.aside:
+        if heard is None or live.slot is None:
             return
-        total = live.device.vectors_heard(live.slot)
-        live.slot.keys += blob_keys(heard.blob, heard.vectors, total)
-        heard.vectors = total
-        length = len(live.slot.keys)
+        if not heard.aside:
+            total = live.device.vectors_heard(live.slot)
+            live.slot.keys += blob_keys(heard.blob, heard.vectors, total)
+            heard.vectors = total
+        length = live.device.branch_length(live.slot) if heard.aside else len(live.slot.keys)
         if heard.end is None and length + MIN_ROOM >= live.memory.capacity:  # no room to listen on
             self._end(heard, heard.fed)
 

@@ -159,6 +159,7 @@ class Live(Shared):
             raise Refused("invalid", f"expected an assistant's message to truncate, {item_id!r} is none")
         if speech is not None and speech.item_id == item_id:
             self.talking.stop("client_cancelled", now_s)
+            self.talking.silence(now_s)
         samples = round(max(0.0, audio_end_ms) * self.device.dialogue.sample_rate / 1000)
         entry = self.memory.set_heard(item_id, samples)
         self.changed = True
@@ -233,16 +234,25 @@ class Live(Shared):
 
     def fail(self, error: Exception, now_s: float) -> None:
         """Something went wrong in this conversation, and only here: begin again from its items."""
-        logger.error("session %s: %s", self.id, error, exc_info=error)
-        self.emit(Failed(code="internal", message=f"{type(error).__name__}: {error}"[:300]))
+        if isinstance(error, Refused):
+            self.emit(Failed(code=error.code, message=str(error)))
+        else:
+            logger.error("session %s: %s", self.id, error, exc_info=error)
+            self.emit(Failed(code="internal", message=f"{type(error).__name__}: {error}"[:300]))
+        self.talking.fail(now_s)
+        self.listening.abandon()
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop whatever is going on, without a word."""
+        self.listening.utterance = None
+        self.talking.waiting = None
+        if self.talking.speech is not None:
+            self.talking.speech.done = True
+        self.saved = None
         if self.slot is not None:
-            self.talking.fail(now_s)
-            self.listening.abandon()
             self.device.reset(self.slot.index)
             self.slot.keys = []
-        else:
-            self.talking.fail(now_s)
-            self.listening.abandon()
 
     def items(self) -> list[SessionEvent]:
         """An ``ItemAdded`` for every item, for whoever comes back."""

@@ -27,11 +27,13 @@ __all__ = ["Loop"]
 logger = logging.getLogger(__name__)
 
 URGENT_S = 0.6  # of sound in advance, below which a reply is urgent
+FEW_S = 0.5  # of sound in advance, above which a reply waits while another has no sound yet
 ENOUGH_S = 1.5  # of sound in advance, above which a reply waits while others are urgent
 FIRST_TOKENS = 24  # tokens that a reply without sound may get in one tick
 WINDOWS_PER_TICK = 8  # of the voice detector, for each session
 IDLE_S = 0.25  # between looks at the clock where nothing happens
 PACED_S = 0.01  # and where somebody is being played to
+GATHER_S = 0.005  # for more to arrive, so that many microphones do not mean many ticks
 REMEMBERED_TICKS = 2000  # for the statistics
 REMEMBERED_REPLIES = 1000
 
@@ -110,25 +112,28 @@ class Loop:
             with self._wake:
                 if not self._inbox and not self._stopping:
                     self._wake.wait(wait_s)
+            time.sleep(GATHER_S)
 
     @torch.inference_mode()
     def tick(self) -> bool:
-        """One round over all conversations; returns whether there was anything to do."""
+        """One round over all conversations; returns whether there was anything for the device to do."""
         now = self._clock()
         while self._inbox:
             self._inbox.popleft()()
         for live in self.lives:
-            self._guard(live, live.work, now)
-        busy = self._detect(now)
+            if live.commands:
+                self._guard(live, live.work, now)
+        self._detect(now)
         self._place(now)
         seated = {live.slot.index: live for live in self.lives if live.slot is not None and live.needs_slot}
         for live in list(seated.values()):
             self._guard(live, live.prepare, now)
-        busy |= self._hear(seated)
+        busy = self._hear(seated)
         busy |= self._think(seated)
         busy |= self._speak(seated)
         for live in self.lives:
-            self._guard(live, live.look_at_clock, self._clock())
+            if live.talking.speech is not None:
+                self._guard(live, live.look_at_clock, self._clock())
         busy |= self._transcribe()
         self._flush()
         return busy
@@ -138,17 +143,22 @@ class Loop:
         try:
             action(*arguments)
         except Exception as error:
-            live.fail(error, self._clock())
+            self._give_up(live, error)
 
-    def _detect(self, now: float) -> bool:
+    def _give_up(self, live: Live, error: Exception) -> None:
+        try:
+            live.fail(error, self._clock())
+        except Exception:
+            logger.exception("session %s could not even fail; it forgets what it was doing", live.id)
+            live.abort()
+
+    def _detect(self, now: float) -> None:
         """Ask the voice detector about the windows that are due, all sessions together."""
-        asked = False
         for _ in range(WINDOWS_PER_TICK):
             due = [(live, window) for live in self.lives if (window := live.listening.window) is not None]
             if not due:
                 break
-            asked = True
-            loud = [(live, window) for live, window in due if not live.listening.is_silent(window)]
+            loud = [(live, window) for live, window in due if live.listening.is_loud(window)]
             chances = dict.fromkeys((live.id for live, _ in due), 0.0)
             if loud:
                 states = [live.voice for live, _ in loud]
@@ -159,8 +169,9 @@ class Loop:
                     live.voice = SileroState(state.context[i : i + 1], state.hidden[i : i + 1])
                     chances[live.id] = float(probabilities[i, 0])
             for live, window in due:
+                if live.listening.skips(window):
+                    continue
                 self._guard(live, live.listening.judge_window, window, chances[live.id], now)
-        return asked
 
     def _place(self, now: float) -> None:
         """Give slots to those who need one, if need be those of others who do not."""
@@ -210,7 +221,8 @@ class Loop:
 
     def _speak(self, seated: dict[int, Live]) -> bool:
         urgency = {i: u for i, live in seated.items() if (u := live.talking.urgency) is not None}
-        limit = ENOUGH_S if any(u < URGENT_S for u in urgency.values()) else self.ahead_s
+        least = min(urgency.values(), default=0.0)
+        limit = FEW_S if least < 0 else ENOUGH_S if least < URGENT_S else self.ahead_s
         rows = [i for i, u in urgency.items() if u < limit and seated[i].talking.has_to_speak]
         sound, failed = self.device.speak(rows)
         self._fail(failed, seated)
@@ -237,7 +249,8 @@ class Loop:
 
     def _fail(self, failed: dict[int, Exception], seated: dict[int, Live]) -> None:
         for index, error in failed.items():
-            seated.pop(index).fail(error, self._clock())
+            if index in seated:
+                self._give_up(seated.pop(index), error)
 
     def _flush(self) -> None:
         """Send events, count, and have what changed written to disk."""

@@ -1,7 +1,7 @@
 """One reply on its way out: what was asked, what was sent, and when. Knows no device; times come in seconds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import soxr
@@ -13,6 +13,8 @@ from icebreaker.engine.messages import AudioDelta, Respond, SessionConfig, Sessi
 from icebreaker.engine.playback import Playback
 
 __all__ = ["Speech"]
+
+JITTER_S = 0.1  # that clients wait with the first sound, in case the second is late
 
 
 @dataclass
@@ -83,6 +85,8 @@ class Speech:
         samples = waveform.numpy().astype(np.float32)
         start_ms = 1000 * self.samples / self.sample_rate
         self._mark("first sound", now_s)
+        if not self.samples:
+            self.playback = replace(self.playback, at_s=max(self.playback.at_s, now_s + JITTER_S))
         self.samples += len(samples)
         self.playback = self.playback.send(1000 * len(samples) / self.sample_rate, now_s)
         event = AudioDelta(

@@ -232,9 +232,15 @@ class Talking:
         elif reason == "turn_detected" and speech.announced and speech.samples and speech.playback.lead_ms > 0:
             self.live.memory.set_heard(speech.item_id, speech.played_samples(now_s))
             self.live.changed = True
-        if reason == "turn_detected" or speech.playback.lead_ms <= 0:
+        if reason == "turn_detected":
+            self.silence(now_s)
+
+    def silence(self, now_s: float) -> None:
+        """The client plays no more of it."""
+        if self.speech is not None:
+            now = self.speech.playback.at(now_s)
+            self.speech.playback = replace(now, sent_ms=now.played_ms)
             self.live.echo.stop(self.live.buffer.stop)
-            speech.playback = replace(speech.playback, sent_ms=speech.playback.played_ms)
 
     def fail(self, now_s: float) -> None:
         """The device could not go on with it."""
