@@ -25,7 +25,7 @@ from icebreaker.training import (
 from icebreaker.training.dry_run import DryRun, check_data, dry_run
 from icebreaker.training.loop import StepReport
 
-__all__ = ["STAGES", "rehearse", "run"]
+__all__ = ["STAGES", "rehearse", "run", "stage_name"]
 
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
@@ -52,7 +52,7 @@ def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], N
         ConfigError: the file does not fit a stage.
         DataError: a manifest has problems.
     """
-    config_class, train = STAGES[_stage(path)]
+    config_class, train = STAGES[stage_name(path)]
     config = load_toml(path, config_class, overrides)
     if not (Path(config.output) / "last.pt").exists():
         check_data(config)
@@ -65,11 +65,16 @@ def rehearse(path: Path, overrides: Sequence[str], progress: Progress) -> DryRun
     Raises:
         ConfigError: the file does not fit a stage.
     """
-    config_class, train = STAGES[_stage(path)]
+    config_class, train = STAGES[stage_name(path)]
     return dry_run(load_toml(path, config_class, overrides), train, progress)
 
 
-def _stage(path: Path) -> str:
+def stage_name(path: Path) -> str:
+    """The stage that ``path`` configures.
+
+    Raises:
+        ConfigError: the file is missing, not TOML, or names no stage.
+    """
     try:
         name = tomllib.loads(path.read_text()).get("stage")
     except FileNotFoundError:
