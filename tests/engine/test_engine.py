@@ -269,7 +269,7 @@ def speak(room: Any, session: Session, waveform: np.ndarray, events: list[Any]) 
         events += session.outbox.take()
 
 
-@pytest.mark.parametrize(("turns", "silence_ms"), [("silence", 500), ("model", 1200)])
+@pytest.mark.parametrize(("turns", "silence_ms"), [("silence", 500), ("model", 800)])
 def test_a_spoken_turn(room: Any, question: np.ndarray, turns: str, silence_ms: float) -> None:
     """The silence that ends it is the client's, or the fallback for a head that never takes the turn."""
     session = room.enter(SessionConfig(turns=turns))  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Its microphone asks a question, and cuts in on the answer."""
-    speech = load_audio(question("what-is-two-plus-three.flac"), 16_000)
+    speech = load_audio(question("what-is-the-opposite-of-hot.flac"), 16_000)
     recording = tmp_path_factory.mktemp("microphone") / "ask.wav"
     with chromium(microphone(recording, (0.5, speech), (3.0, speech), (30, None))) as running:
         yield running

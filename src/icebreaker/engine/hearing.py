@@ -70,11 +70,11 @@ def patience(config: SessionConfig, take_threshold: float) -> Patience:
         return Patience(2.0, float(config.silence_ms), 3 * WINDOW_MS)
     match config.eagerness:
         case "low":
-            return Patience(take_threshold + 0.5 * (1 - take_threshold), 2500.0, 800.0)
+            return Patience(take_threshold + 0.5 * (1 - take_threshold), 2000.0, 800.0)
         case "high":
-            return Patience(0.7 * take_threshold, 700.0, 300.0)
+            return Patience(0.7 * take_threshold, 500.0, 300.0)
         case _:
-            return Patience(take_threshold, 1200.0, 480.0)
+            return Patience(take_threshold, 800.0, 480.0)
 
 
 class AudioBuffer:
