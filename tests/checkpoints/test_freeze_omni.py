@@ -208,4 +208,4 @@ def test_the_published_sizes_fit(llm_folder: Path) -> None:
     assert counts["codec_lm"] == 164_718_980
     check_fit(build_modules(official.model), official.weights, "official-shape", official.names)
     with pytest.raises(CheckpointError, match=r"trained with an LLM of width 3584, .*llm has 128"):
-        check_width(official.model, LLM.load(llm_folder), "official-shape")
+        check_width(official.model.llm_dim, LLM.load(llm_folder), "official-shape")

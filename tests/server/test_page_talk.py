@@ -12,7 +12,8 @@ from served import Served, serving
 
 from icebreaker.audio.pcm import load_audio
 from icebreaker.engine.messages import Item, SessionConfig
-from icebreaker.engine.scripted import MS_PER_LETTER, ScriptedEngine
+from icebreaker.engine.scripted import ScriptedEngine
+from icebreaker.engine.scripted_session import MS_PER_LETTER
 
 pytestmark = needs_browser
 

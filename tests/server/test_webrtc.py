@@ -15,7 +15,8 @@ from aiortc.mediastreams import MediaStreamError
 from av import AudioFrame, AudioResampler
 from served import Served, serving, tone
 
-from icebreaker.engine.scripted import MS_PER_LETTER, ScriptedEngine
+from icebreaker.engine.scripted import ScriptedEngine
+from icebreaker.engine.scripted_session import MS_PER_LETTER
 
 ANSWER = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 RATE = 48_000
