@@ -44,6 +44,7 @@ class DataKind(StrEnum):
 
     text = "text"
     questions = "questions"
+    natural = "natural"
     sentences = "sentences"
     answers = "answers"
     human = "human"

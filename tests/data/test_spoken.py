@@ -155,9 +155,7 @@ def test_what_is_missing_is_named(tmp_path: Path, source: Path, out: Path) -> No
     (source / "text" / "snips-queries.jsonl.gz").unlink()
     with pytest.raises(DataError, match=r"snips-queries.jsonl.gz: cannot read"):
         build("questions", CONFIG, source=source, out=out, progress=ignore)
-    with pytest.raises(
-        ValueError, match="expected one of text, questions, sentences, answers, human, asides, features, got 'songs'"
-    ):
+    with pytest.raises(ValueError, match=r"expected one of text, questions, natural, .*, features, got 'songs'"):
         build("songs", CONFIG, source=source, out=out, progress=ignore)  # type: ignore[arg-type]
 
 

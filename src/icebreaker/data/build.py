@@ -1,7 +1,8 @@
 """All the mini model's data by one configuration. Knows nothing of the command line or of training.
 
-``text`` comes first; ``questions`` and ``answers`` speak it; ``sentences`` and ``human`` stand alone; ``asides`` needs
-``human`` and ``answers``; ``features`` comes last, for the stages that listen. ``out`` gets a folder for each.
+``text`` comes first; ``questions``, ``natural`` and ``answers`` speak it; ``sentences`` and ``human`` stand alone;
+``asides`` needs ``human`` and ``answers``; ``features`` comes last, for the stages that listen. ``out`` gets a folder
+for each.
 """
 
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ from icebreaker.data.corpus import build_text
 from icebreaker.data.corpus_facts import TABLES
 from icebreaker.data.features import build_features
 from icebreaker.data.recording import Progress
-from icebreaker.data.spoken import build_answers, build_human, build_questions, build_sentences
+from icebreaker.data.spoken import build_answers, build_human, build_natural, build_questions, build_sentences
 from icebreaker.errors import DataError
 
 __all__ = ["DataConfig", "Part", "build"]
 
-Part = Literal["text", "questions", "sentences", "answers", "human", "asides", "features"]
+Part = Literal["text", "questions", "natural", "sentences", "answers", "human", "asides", "features"]
 
-HEARD = ("questions", "sentences", "human", "asides")  # what has features
+HEARD = ("questions", "natural", "sentences", "human", "asides")  # what has features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class DataConfig:
     questions: int = 7500
     held_out_questions: int = 500
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
+    natural: int = 5000  # of the neural voices, see neural_voices.py
+    held_out_natural: int = 80
     sentences: int = 16_000
     asides: int = 600  # of each kind
     answers: int | None = None  # distinct answers that are spoken; None: all of them
@@ -62,7 +65,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
         DataError: something is missing: a synthesiser, the sources, or the text that is to be spoken.
         ValueError: no such part.
     """
-    if part in ("questions", "answers") and not (out / "text" / "test.jsonl").is_file():
+    if part in ("questions", "natural", "answers") and not (out / "text" / "test.jsonl").is_file():
         raise DataError(f"{out / 'text'}: no conversations to speak; run `icebreaker data text` first")
     match part:
         case "text":
@@ -84,6 +87,18 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 out / "questions",
                 items=config.questions,
                 held_out=config.held_out_questions,
+                other_share=config.other_questions_share,
+                seed=config.seed,
+                workers=config.workers,
+                progress=progress,
+            )
+        case "natural":
+            return build_natural(
+                source,
+                out / "text",
+                out / "natural",
+                items=config.natural,
+                held_out=config.held_out_natural,
                 other_share=config.other_questions_share,
                 seed=config.seed,
                 workers=config.workers,

@@ -22,13 +22,22 @@ import soxr
 from icebreaker.data.corpus import read_conversations
 from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.data.natives import cut_natives
+from icebreaker.data.neural_voices import HIBARI
 from icebreaker.data.recording import Progress, Script, record, save_flac, seconds_of
 from icebreaker.data.relations import split_of
-from icebreaker.data.synthesis import ASSISTANT, BREADTH_VOICES, HELD_OUT_VOICES, TRAIN_VOICES
+from icebreaker.data.synthesis import (
+    ASSISTANT,
+    BREADTH_VOICES,
+    HELD_OUT_NATURAL_VOICES,
+    HELD_OUT_VOICES,
+    NATURAL_VOICES,
+    TRAIN_VOICES,
+    Voice,
+)
 from icebreaker.data.text import is_speakable, normalise
 from icebreaker.errors import DataError
 
-__all__ = ["Progress", "build_answers", "build_human", "build_questions", "build_sentences"]
+__all__ = ["Progress", "build_answers", "build_human", "build_natural", "build_questions", "build_sentences"]
 
 QUESTION_RATE = 16_000
 ANSWER_RATE = 24_000
@@ -119,6 +128,54 @@ def build_sentences(
             )  # fmt: skip
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress)
+
+
+def build_natural(
+    source: Path,
+    text: Path,
+    out: Path,
+    *,
+    items: int = 5000,
+    held_out: int = 80,
+    other_share: float = 0.35,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+) -> int:
+    """As ``build_questions``, in natural voices and averages of two of them; all that is held out is answered.
+
+    Returns:
+        The number of recordings.
+    """
+    rng = random.Random(f"natural-{seed}")
+    others = list(_requests(source)["train"])
+    others += [text for text in [*_chat_sentences(source), *_simple_questions(source)] if split_of(text) == "train"]
+    scripts: list[Script] = []
+    for split, size in (("train", items), ("valid", held_out), ("test", held_out)):
+        share = other_share if split == "train" else 0.0
+        spoken: list[tuple[str, str | None, str | None]] = list(_first_questions(text / f"{split}.jsonl"))
+        rng.shuffle(spoken)
+        spoken = spoken[: size - round(size * share)]
+        spoken += [(sentence, None, None) for sentence in _draw(others, size - len(spoken), rng)]
+        for sentence, answer, name in spoken:
+            voice = _natural_voice(rng) if split == "train" else rng.choice(HELD_OUT_NATURAL_VOICES)
+            speed, pitch = rng.uniform(*SPEEDS), rng.uniform(*PITCHES)
+            scripts.append(
+                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
+                       pitch=round(pitch, 3), answer=answer, conversation=name)
+            )  # fmt: skip
+    rng.shuffle(scripts)
+    return record(scripts, out, QUESTION_RATE, workers, progress)
+
+
+def _natural_voice(rng: random.Random) -> Voice:
+    """One of the voices, or half the time the average of two: no two speakers are enough."""
+    shares = [voice.share for voice in NATURAL_VOICES]
+    first, second = rng.choices(NATURAL_VOICES, shares, k=2)
+    if HIBARI in (first.engine_voice, second.engine_voice) or first == second or rng.random() < 0.5:
+        return first
+    names = sorted((first.engine_voice, second.engine_voice))
+    return Voice(name=f"kokoro-{'+'.join(names)}", engine="kokoro", engine_voice="+".join(names))
 
 
 def build_answers(

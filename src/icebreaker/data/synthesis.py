@@ -1,4 +1,6 @@
-"""Speech from the free synthesisers flite, espeak-ng and festival, as subprocesses. Knows nothing of corpora.
+"""Speech from the free synthesisers flite, espeak-ng and festival, as subprocesses, and from neural voices.
+
+Knows nothing of corpora.
 
 Pitch and formants move together by resampling: speech synthesised ``pitch`` times slower and played ``pitch`` times
 faster keeps its tempo and sounds like a smaller (above 1) or larger (below 1) speaker, with every engine alike.
@@ -17,9 +19,20 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from icebreaker.data import neural_voices
 from icebreaker.errors import DataError
 
-__all__ = ["ASSISTANT", "BREADTH_VOICES", "HELD_OUT_VOICES", "TRAIN_VOICES", "Utterance", "Voice", "synthesise"]
+__all__ = [
+    "ASSISTANT",
+    "BREADTH_VOICES",
+    "HELD_OUT_NATURAL_VOICES",
+    "HELD_OUT_VOICES",
+    "NATURAL_VOICES",
+    "TRAIN_VOICES",
+    "Utterance",
+    "Voice",
+    "synthesise",
+]
 
 Waveform = NDArray[np.float32]
 PEAK = 0.7
@@ -35,7 +48,7 @@ class Voice:
     """A synthesiser's voice. ``share`` is how often it is drawn, ``tempo`` corrects a voice that speaks too fast."""
 
     name: str
-    engine: Literal["flite", "espeak", "festival"]
+    engine: Literal["flite", "espeak", "festival", "kokoro"]
     engine_voice: str
     share: float = 1.0
     tempo: float = 1.0
@@ -86,6 +99,19 @@ HELD_OUT_VOICES = (  # no stage trains on these
     Voice(name="festival-ked", engine="festival", engine_voice="ked_diphone"),
     Voice(name="espeak-en-us+klatt4", engine="espeak", engine_voice="en-us+klatt4"),
 )
+HELD_OUT_NATURAL_VOICES = tuple(
+    Voice(name=f"kokoro-{speaker}", engine="kokoro", engine_voice=speaker)
+    for speaker in ("af_bella", "am_michael", "bf_emma", "bm_george")
+)
+NATURAL_VOICES = (
+    *(
+        Voice(name=f"kokoro-{speaker}", engine="kokoro", engine_voice=speaker, share=0.3 if kind == "foreign" else 1.0)
+        for kind, speakers in neural_voices.SPEAKERS.items()
+        for speaker in speakers
+        if speaker not in {voice.engine_voice for voice in HELD_OUT_NATURAL_VOICES}
+    ),
+    Voice(name="hibari-heart", engine="kokoro", engine_voice=neural_voices.HIBARI, share=45.0),  # fifty times faster
+)
 
 
 def synthesise(voice: Voice, utterances: Sequence[Utterance], sample_rate: int) -> list[Waveform]:
@@ -98,6 +124,8 @@ def synthesise(voice: Voice, utterances: Sequence[Utterance], sample_rate: int) 
     for utterance in utterances:
         if not utterance.text[:1].isalpha() or any(mark in utterance.text for mark in '"\\<>'):
             raise ValueError(f"expected plain words that begin with a letter, got {utterance.text!r}")
+    if voice.engine == "kokoro":
+        return [_speak_naturally(voice, utterance, sample_rate) for utterance in utterances]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = [folder / f"{index}.wav" for index in range(len(utterances))]
@@ -168,7 +196,17 @@ def _finish(file: Path, pitch: float, sample_rate: int, voice: Voice) -> Wavefor
         waveform, native_rate = soundfile.read(file, dtype="float32")
     except soundfile.LibsndfileError as error:
         raise DataError(f"{voice.name} left no usable audio: {error}; check that the voice is installed") from error
-    waveform = np.asarray(soxr.resample(waveform, native_rate * pitch, sample_rate), dtype=np.float32)
+    return _level(waveform, native_rate * pitch, sample_rate, voice)
+
+
+def _speak_naturally(voice: Voice, utterance: Utterance, sample_rate: int) -> Waveform:
+    waveform = neural_voices.speak(voice.engine_voice, utterance.text, 1 / _stretch(voice, utterance))
+    return _level(waveform, neural_voices.SAMPLE_RATE * utterance.pitch, sample_rate, voice)
+
+
+def _level(waveform: Waveform, native_rate: float, sample_rate: int, voice: Voice) -> Waveform:
+    """At ``sample_rate``, trimmed, peak ``PEAK``."""
+    waveform = np.asarray(soxr.resample(waveform, native_rate, sample_rate), dtype=np.float32)
     peak = float(np.abs(waveform).max(initial=0.0))
     if not peak:
         raise DataError(f"{voice.name} returned silence")
