@@ -97,10 +97,27 @@ def test_batches_are_a_function_of_their_index(config: EncoderCTCConfig) -> None
     assert (fourth.lengths % 4 == 0).all()
 
 
+def test_natural_voices_have_their_share_of_the_batches(config: EncoderCTCConfig, tmp_path: Path) -> None:
+    natural = write_questions(tmp_path / "natural")
+    data = replace(
+        config.data, natural=natural[0], natural_features=natural[1], natural_weight=0.75, frames_per_batch=200
+    )
+    source = SpeechSource(data)
+    items = [item for index in range(300) for item in source.batch(index).items]
+    assert sum(item.audio.is_relative_to(tmp_path) for item in items) / len(items) == pytest.approx(0.75, abs=0.1)
+    assert source.natural is not None
+    (held_out,) = source.evaluation(("valid",), 8, store=source.natural)
+    assert all(item.audio.is_relative_to(tmp_path) and item.split == "valid" for item in held_out.items)
+    run(replace(config, data=data, optim=replace(config.optim, steps=1)))
+    assert "natural_cer" in json.loads((Path(config.output) / "config.json").read_text())["evaluation"]
+
+
 def test_mini_configs_fit() -> None:
-    """Three rounds, each going on from the last."""
+    """Five rounds, each going on from the last."""
     earlier = None
-    for name in ("encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices"):
+    for name in (
+        "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural",
+    ):  # fmt: skip
         config = load_toml(MINI / f"{name}.toml", EncoderCTCConfig)
         assert config.encoder.chunk_size == config.chunks.chunk_size
         assert config.encoder.left_chunks == config.chunks.left_chunks

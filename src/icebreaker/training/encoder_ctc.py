@@ -97,7 +97,10 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
 
     validation = {"voices": source.evaluation(("valid",), config.evaluate_recordings)}
     if source.human is not None:
-        validation["human"] = source.evaluation(("valid", "test"), config.evaluate_recordings // 2, store=source.human)
+        half = config.evaluate_recordings // 2
+        validation["human"] = source.evaluation(("valid", "test"), half, store=source.human)
+    if source.natural is not None:
+        validation["natural"] = source.evaluation(("valid",), config.evaluate_recordings, store=source.natural)
     folder = Path(config.output)
     train(
         training, source.batches, loss_fn, folder,

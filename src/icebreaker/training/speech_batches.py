@@ -31,7 +31,12 @@ class SpeechConfig:
     human_weight: float = 0.2  # share of human recordings in training batches
     sentences: str | None = None  # more synthetic speech, that nobody answers
     sentence_features: str | None = None
-    answered_share: float | None = None  # of the synthetic speech drawn, that with an answer; by default as it comes
+    natural: str | None = None  # neural voices: questions and sentences
+    natural_features: str | None = None
+    natural_weight: float = 0.3  # share of them in training batches
+    answered_share: float | None = (
+        None  # of the other synthetic speech, that with an answer; default: as it comes
+    )
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
     max_tail_frames: int = 32  # and behind
@@ -67,6 +72,10 @@ class SpeechSource:
         if config.human and config.human_features and config.human_weight > 0 and not with_answer:
             self.human = len(self.stores)
             self.stores.append(FeatureStore(Path(config.human), Path(config.human_features)))
+        self.natural: int | None = None
+        if config.natural and config.natural_features and config.natural_weight > 0:
+            self.natural = len(self.stores)
+            self.stores.append(FeatureStore(Path(config.natural), Path(config.natural_features)))
         if config.sentences and config.sentence_features and not with_answer:
             self.stores.append(FeatureStore(Path(config.sentences), Path(config.sentence_features)))
         pool: list[tuple[int, Row]] = []
@@ -113,15 +122,19 @@ class SpeechSource:
         """How likely each recording of the pool is, from the shares of its kind."""
         config = self.config
         human = np.array([index == self.human for index, _ in self.pool])
-        asked = np.array([self.stores[index].items[row.item].answer is not None for index, row in self.pool]) & ~human
-        share = config.human_weight if human.any() else 0.0
-        natural = asked.sum() / max(1, (~human).sum())
-        answered = natural if config.answered_share is None else config.answered_share
+        natural = np.array([index == self.natural for index, _ in self.pool])
+        plain = ~human & ~natural
+        asked = np.array([self.stores[index].items[row.item].answer is not None for index, row in self.pool]) & plain
+        shares = (config.human_weight if human.any() else 0.0, config.natural_weight if natural.any() else 0.0)
+        as_it_comes = asked.sum() / max(1, plain.sum())
+        answered = as_it_comes if config.answered_share is None else config.answered_share
+        rest = 1 - sum(shares)
         weights = np.zeros(len(self.pool))
         for kind, total in (
-            (human, share),
-            (asked, (1 - share) * answered),
-            (~human & ~asked, (1 - share) * (1 - answered)),
+            (human, shares[0]),
+            (natural, shares[1]),
+            (asked, rest * answered),
+            (plain & ~asked, rest * (1 - answered)),
         ):
             weights[kind] = total / max(1, kind.sum())
         return np.asarray(weights / weights.sum())
