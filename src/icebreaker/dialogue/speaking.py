@@ -195,16 +195,27 @@ class Speaker:
         return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
 
     def _render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:
+        """Those that end, which bring out what the codec holds back, apart from those that go on: nobody is padded."""
+        sound: dict[int, Tensor] = {}
+        for ends in (False, True):
+            rows = {i: new for i, new in drawn.items() if _speaking(state, i).ended is ends}
+            if rows:
+                new, state = self._render_some(rows, ends, state)
+                sound |= new
+        return sound, state
+
+    def _render_some(
+        self, drawn: Mapping[int, list[int]], ends: bool, state: DialogueState
+    ) -> tuple[dict[int, Tensor], DialogueState]:
         device = _speech(state).length.device
         rows = torch.tensor(list(drawn), device=device)
         codes = torch.zeros(len(drawn), max(1, *map(len, drawn.values())), dtype=torch.long, device=device)
         for j, new in enumerate(drawn.values()):
             codes[j, : len(new)] = torch.tensor(new, dtype=torch.long, device=device)
         lengths = torch.tensor([len(new) for new in drawn.values()], device=device)
-        last = torch.tensor([_speaking(state, i).ended for i in drawn], device=device)
-        voice = self.parts.voice
+        last = torch.full_like(lengths, ends, dtype=torch.bool)
         assert state.wave is not None
-        waveform, samples, wave = self.stream(codes, lengths, last, take_rows(state.wave, rows), voice)
+        waveform, samples, wave = self.stream(codes, lengths, last, take_rows(state.wave, rows), self.parts.voice)
         sound = {i: waveform[j, : int(samples[j])] for j, i in enumerate(drawn)}
         return sound, state._replace(wave=put_rows(state.wave, rows, wave))
 

@@ -95,9 +95,11 @@ class CodecStream:
         first = (self.delay_samples - state.fed * hop).clamp_min(0)
         stop = torch.where(last, lengths * hop + self.delay_samples, lengths * hop)
         samples = torch.where(lengths + last > 0, stop - first, 0).clamp_min(0)
-        waveform = _slices(output[:, None], first, int(samples.max()))[:, 0]
+        waveform = _slices(output[:, None], _common(first), int(samples.max()))[:, 0]
         following = CodecStreamState(state.fed + lengths, tuple(now.kept))
-        return waveform, samples, select(~last, following, self.initial_state(len(codes)))
+        if last.any():
+            following = select(~last, following, self.initial_state(len(codes)))
+        return waveform, samples, following
 
     def _embed(self, codes: Tensor, voice: Tensor | None, length: int) -> tuple[Tensor, Tensor | None]:
         """Latents padded to ``length`` codes, and the voice."""
@@ -136,11 +138,10 @@ class _Pass:
     def __init__(self, state: CodecStreamState | None, fed: Tensor, taken: Tensor, ends: Tensor | None) -> None:
         """``state`` None: contexts are zeros. ``ends`` [B]: position of the first code after the segment."""
         self.contexts: Iterator[Tensor] | None = iter(state.contexts) if state else None
-        self.fed, self.taken, self.ends = fed, taken, ends
+        self.taken = _common(taken)
         self.kept = list[Tensor]()
-        # Without idle or ending rows every context is a plain slice, and only starting rows need masks.
-        self.ending = ends is not None and bool((ends < _FOREVER).any())
-        self.least_fed = int(fed.min())
+        # Of each row: codes before this call, and those from there to its end.
+        self.spans = [] if ends is None else list(zip(fed.tolist(), (ends - fed).tolist(), strict=True))
 
     def extend(self, x: Tensor, context: int, rate: int) -> Tensor:
         """``x`` [B, C, T] with the ``context`` frames before it; remembers those before the next call's."""
@@ -152,12 +153,16 @@ class _Pass:
         return joined
 
     def mask(self, x: Tensor, rate: int, delay: int) -> Tensor:
-        """Zero what lies outside the segment."""
-        if self.ends is None or not (self.ending or self.least_fed * rate < delay):
-            return x
-        positions = torch.arange(x.shape[-1], device=x.device) - delay + (self.fed * rate)[:, None]  # [B, T]
-        inside = (positions >= 0) & (positions < (self.ends * rate)[:, None])
-        return torch.where(inside[:, None], x, 0.0)
+        """Zero what lies outside the segment, in place: the beginning of a row that starts, the rest of one that ends.
+
+        Every ``x`` is a result of this pass that nobody else holds, or was masked before.
+        """
+        for row, (fed, left) in enumerate(self.spans):
+            if (early := delay - fed * rate) > 0:
+                x[row, :, :early] = 0.0
+            if (end := delay + left * rate) < x.shape[-1]:
+                x[row, :, end:] = 0.0
+        return x
 
     def conv(self, x: Tensor, conv: nn.Module, rate: int, delay: int) -> tuple[Tensor, int]:
         """A length-keeping convolution."""
@@ -204,10 +209,15 @@ def _added(block: nn.Module) -> list[tuple[nn.Module, ...]]:
     return [(conv,) for conv in block.convs]
 
 
-def _slices(x: Tensor, starts: Tensor, length: int) -> Tensor:
-    """[B, C, length] out of ``x`` [B, C, T], from another start [B] in each row; zeros past the end."""
-    first = int(starts[0])
-    if bool((starts == first).all()):
-        return F.pad(x[..., first : first + length], (0, max(0, first + length - x.shape[-1])))
+def _common(numbers: Tensor) -> Tensor | int:
+    """One number where all of [B] are the same."""
+    values = numbers.tolist()
+    return int(values[0]) if len(set(values)) == 1 else numbers
+
+
+def _slices(x: Tensor, starts: Tensor | int, length: int) -> Tensor:
+    """[B, C, length] out of ``x`` [B, C, T], from one start or another [B] in each row; past the end no meaning."""
+    if isinstance(starts, int):
+        return x[..., starts : starts + length]
     index = (starts[:, None] + torch.arange(length, device=x.device)).clamp_max(x.shape[-1] - 1)
     return x.gather(-1, index[:, None].expand(-1, x.shape[1], -1))
