@@ -23,6 +23,7 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate
 from icebreaker.training.stage_files import save_stage
 from icebreaker.training.unit_extraction import SpokenUnits
 from icebreaker.training.unit_vocoder_batches import OUTSIDE, SpokenUnitSource, VocoderBatch
+from icebreaker.training.unit_vocoder_start import load_codec, start_as_codec
 
 __all__ = ["UnitVocoderStage", "UnitVocoderTrainingConfig", "run"]
 
@@ -41,12 +42,15 @@ class UnitVocoderTrainingConfig:
     optim: OptimConfig
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     adversary_from: int = 1000  # steps of spectral losses alone
+    recordings: int | None = None  # to learn from, the first so many; None: all
     rows: int = 16
     segment_frames: int = 28  # the published segment of 8960 samples
     margin_frames: int = 8  # around a segment, seen by the layers at frame rate
     mel_weight: float = 1.0
     magnitude_weight: float = 0.5
     duration_weight: float = 1.0
+    start_as: Path | None = None  # ours: folder of stage codec, whose generator it begins with
+    start_recordings: int = 300  # that tell what each unit is to the codec
     evaluate_every: int = 500
     evaluate_recordings: int = 16
 
@@ -62,16 +66,19 @@ class UnitVocoderStage:
         self.config = config
         torch.manual_seed(config.optim.seed)
         self.vocoder = UnitVocoder(config.model)
+        self.source, self.held_out = (
+            SpokenUnitSource(config.data, config.units, split, config.model.sample_rate, config.model.hop_length, limit)
+            for split, limit in (("train", config.recordings), ("valid", config.evaluate_recordings))
+        )
+        for source in (self.source, self.held_out):
+            check_units(source.spoken, config.model.units, config.units)
+        if config.start_as is not None and not (config.output / "last.pt").exists():
+            known = range(min(config.start_recordings, len(self.source.spoken)))
+            start_as_codec(self.vocoder, load_codec(config.start_as), (self.source.whole(index) for index in known))
         add_weight_norm(self.vocoder)
         self.adversary = Adversary(config.adversary)
         self.spectral = SpectralLoss(config.model.sample_rate)
         self.run = Run({"vocoder": self.vocoder}, config.optim, also=self.adversary.parts)
-        self.source, self.held_out = (
-            SpokenUnitSource(config.data, config.units, split, config.model.sample_rate, config.model.hop_length, limit)
-            for split, limit in (("train", None), ("valid", config.evaluate_recordings))
-        )
-        for source in (self.source, self.held_out):
-            check_units(source.spoken, config.model.units, config.units)
 
     def batches(self, first: int) -> Iterator[VocoderBatch]:
         """Training batches from number ``first`` on."""
