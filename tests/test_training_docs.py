@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,22 @@ def test_the_command_parses(command: str) -> None:
     if name == "train":
         path, *overrides = [argument for argument in arguments if not argument.startswith("--")]
         load_toml(ROOT / path, STAGES[stage_name(ROOT / path)][0], overrides)
+
+
+def test_every_ablation_fits_its_stage(tmp_path: Path) -> None:
+    echo = tmp_path / "icebreaker"
+    echo.write_text('#!/bin/sh\necho "$@"\n')
+    echo.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "scripts" / "ablations"], env={"PATH": f"{tmp_path}:/usr/bin:/bin", "STEPS": "7"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert len(lines) == 13
+    outputs = set()
+    for line in lines:
+        _, path, *overrides = line.split()
+        config = load_toml(ROOT / path, STAGES[stage_name(ROOT / path)][0], overrides)
+        assert config.optim.steps == 7
+        outputs.add(config.output)
+    assert len(outputs) == len(lines)

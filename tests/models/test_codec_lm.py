@@ -162,6 +162,17 @@ def test_context_looks_both_ways(model: CodecLM, batch: dict[str, Tensor]) -> No
     assert text.grad[0, 4].abs().min() > 0
 
 
+def test_without_its_pre_network_a_text_vector_stands_alone(batch: dict[str, Tensor]) -> None:
+    model = CodecLM(CodecLMConfig(**{**vars(CONFIG), "pre_network": False}))
+    assert not [name for name, _ in model.named_parameters() if name.startswith("pre_nn.")]
+    text = batch["text"].requires_grad_()
+    context, _ = model.context(text, TEXT_LENGTHS)
+    context[0, 1].sum().backward()
+    assert text.grad is not None
+    assert text.grad[0, 0].abs().max() > 0
+    assert text.grad[0, 4].abs().max() == 0
+
+
 def test_targets_and_loss() -> None:
     codes, lengths = torch.tensor([[1, 2, 3], [4, -1, -1]]), torch.tensor([3, 1])
     expected = targets(codes, lengths, CONFIG)

@@ -26,7 +26,7 @@ Apache-2.0, like the code.
 - Sentences read aloud beside the questions and answers: clinc/oos-eval (CC BY 3.0), SLURP text (CC BY 4.0), Snips NLU \
 benchmark (CC0), Synthetic-Persona-Chat (CC BY 4.0), SimpleQuestions (CC BY 3.0).
 - Spoken questions: synthesised with espeak-ng (GPL-3.0 program, output free), flite and festival voices (free \
-licences), augmented with noise, room, gain, speed and band limits.
+licences), and with Kokoro-82M and hibari (Apache-2.0), augmented with noise, room, gain, speed and band limits.
 - Spoken answers: festival `cmu_us_slt_arctic_hts` (CMU ARCTIC, free licence), slowed by 12 %.
 - Where a stage lists human recordings: speechocean762 (free for commercial and non-commercial purposes) and pieces of \
 LibriSpeech train-clean-100 (CC BY 4.0) with transcripts of our own.

@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 def decoder_keys(config: CodecLMConfig) -> dict[str, Place]:
     """Official key to place in ours: 94 at the published sizes."""
-    stacks = [("layers_pre_nn", "pre_nn", config.blocks // 2), ("layers", "layers", config.blocks)]
+    stacks = [("layers_pre_nn", "pre_nn", config.pre_blocks), ("layers", "layers", config.blocks)]
     if config.prefix:
         stacks.append(("layers_prefix", "prefix_layers", config.blocks))
     table = {

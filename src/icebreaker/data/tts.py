@@ -1,6 +1,7 @@
 """Voices for the data recipes: the built-in synthesisers, any command, any HTTP server. Knows nothing of what is said.
 
 flite, espeak, festival    see ``synthesis.py``
+kokoro                     natural voices of the extra ``voices``, see ``neural_voices.py``
 command                    a program that writes a file: ["piper", "-m", "{voice}", "-f", "{file}", "{text}"]
 http                       POST {"model", "input", "voice", "response_format": "wav"}, as OpenAI's /v1/audio/speech
 """
@@ -30,7 +31,7 @@ class SpeakerConfig:
     """A voice, and what speaks with it."""
 
     name: str  # of the voice, in manifests
-    engine: Literal["flite", "espeak", "festival", "command", "http"]
+    engine: Literal["flite", "espeak", "festival", "kokoro", "command", "http"]
     voice: str = ""  # as the engine calls it
     share: float = 1.0  # how often it is drawn
     tempo: float = 1.0  # corrects a voice that speaks too fast; built-in engines only
@@ -73,7 +74,7 @@ class Speaker:
         Raises:
             DataError: an HTTP voice cannot be reached.
         """
-        if self.config.engine not in EXECUTABLES:
+        if self.config.engine in ("command", "http"):
             return [self._one(text, sample_rate) for text in texts]
         try:
             return [*self._built_in(texts, sample_rate)]

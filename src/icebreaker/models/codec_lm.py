@@ -36,6 +36,7 @@ class CodecLMConfig:
     linear_units: int = 4864
     blocks: int = 4
     heads: int = 14
+    pre_network: bool = True  # bidirectional layers over the text; off in an ablation of the paper's
     prefix: bool = True
     dropout: float = 0.0
     rope: Literal["exact", "bfloat16"] = "exact"  # bfloat16: frequencies rounded as by the official one on a GPU
@@ -43,6 +44,11 @@ class CodecLMConfig:
     def __post_init__(self) -> None:
         if self.llm_dim % self.split:
             raise ValueError(f"llm_dim {self.llm_dim} cannot be cut into {self.split} equal vectors")
+
+    @property
+    def pre_blocks(self) -> int:
+        """Layers of the pre-network."""
+        return self.blocks // 2 if self.pre_network else 0
 
     @property
     def bos(self) -> int:
@@ -103,7 +109,7 @@ class CodecLM(nn.Module):
         super().__init__()
         self.config = config
         self.text_input = _input(config)
-        self.pre_nn = _layers(config, config.blocks // 2)
+        self.pre_nn = _layers(config, config.pre_blocks)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden)
         self.layers = _layers(config, config.blocks)
         self.norm = RMSNorm(config.hidden)
