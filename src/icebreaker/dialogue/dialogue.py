@@ -194,6 +194,7 @@ class Dialogue:
             return probabilities, state
         last, context = self._feed({i: fed[:longest] for i, fed in inputs.items()}, state.context)
         state = state._replace(context=context)
+        writing: dict[int, Tensor] = {}
         for i, hidden in last.items():
             if longest is not None and len(inputs[i]) > longest:
                 state = with_row(with_utterance_fed(state, i), i, pending=inputs[i][longest:])
@@ -204,9 +205,11 @@ class Dialogue:
                 state = with_utterance_fed(state, i)
                 if row.utterance.chunks and self.turn_head is not None:
                     probabilities[i], state = self._judge(i, hidden, self.turn_head, state)
+            elif row.reply is not None and row.reply.text_done:
+                state = self._read(i, hidden, state)
             elif row.reply is not None:
-                state = (self._read if row.reply.text_done else self._write)(i, hidden, state)
-        return probabilities, state
+                writing[i] = hidden
+        return probabilities, self._write(writing, state) if writing else state
 
     @torch.inference_mode()
     def prefill(self, state: DialogueState, rows: Collection[int] | None = None) -> DialogueState:
@@ -215,10 +218,10 @@ class Dialogue:
 
     @torch.inference_mode()
     def draw(
-        self, state: DialogueState, rows: Collection[int] | None = None
+        self, state: DialogueState, rows: Collection[int] | None = None, seconds: Mapping[int, float] | None = None
     ) -> tuple[dict[int, list[int]], DialogueState]:
-        """Draw codes for the rows (of ``rows``) that speak."""
-        return self.speaker.draw(state, rows)
+        """Draw codes for the rows (of ``rows``) that speak: for about ``seconds`` of new sound where that is given."""
+        return self.speaker.draw(state, rows, seconds)
 
     @torch.inference_mode()
     def render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[list[Tensor], DialogueState]:
@@ -254,19 +257,36 @@ class Dialogue:
         self, index: int, hidden: Tensor, turn_head: TurnHead, state: DialogueState
     ) -> tuple[tuple[float, float, float], DialogueState]:
         """Ask the turn head, and let its verdict happen."""
-        keep, take, ignore = turn_head(hidden.float()).tolist()
+        keep, take, ignore = turn_head(hidden.to(turn_head.linear.weight.dtype)).tolist()
         verdict = judge((keep, take, ignore), self.settings.duplex)
         return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
 
-    def _write(self, index: int, hidden: Tensor, state: DialogueState) -> DialogueState:
-        """Draw the next token of a reply."""
+    def _write(self, hidden: Mapping[int, Tensor], state: DialogueState) -> DialogueState:
+        """Draw the next token of some rows' replies; the head, a large matrix, is read once for all of them."""
+        logits = self.model.llm.logits(torch.stack(list(hidden.values())))
+        tokens = self._choose(logits, list(hidden), state)
+        for (index, vector), token in zip(hidden.items(), tokens, strict=True):
+            state = self._append(index, token, vector, state)
+        return state
+
+    def _choose(self, logits: Tensor, rows: Sequence[int], state: DialogueState) -> list[int]:
+        """The next token of each of ``rows``, from ``logits`` [n, V]."""
+        configs = [state.rows[i].manner.text or self.settings.text for i in rows]
+        if all(config.greedy and config.repetition_penalty == 1 for config in configs):
+            return [int(token) for token in logits.argmax(-1).tolist()]
+        tokens = []
+        for row, config, own in zip(rows, configs, logits, strict=True):
+            reply = state.rows[row].reply
+            assert reply is not None
+            history = torch.tensor([reply.tokens], dtype=torch.long, device=logits.device)
+            tokens.append(int(sample(own[None], config, history, state.rows[row].generator)[0]))
+        return tokens
+
+    def _append(self, index: int, token: int, hidden: Tensor, state: DialogueState) -> DialogueState:
+        """Add ``token``, which ``hidden`` predicted, to a reply."""
         row, llm = state.rows[index], self.model.llm
         reply = row.reply
-        if reply is None:
-            return state
-        history = torch.tensor([reply.tokens], dtype=torch.long, device=hidden.device)
-        config = row.manner.text or self.settings.text
-        token = int(sample(llm.logits(hidden)[None], config, history, row.generator)[0])
+        assert reply is not None
         reply = replace(reply, hidden=(*reply.hidden, hidden))
         if token in llm.eos_ids:
             reply = replace(reply, text_done=True)

@@ -1,5 +1,6 @@
 """The second half of a step: segments of text to codes to sound. Knows nothing of listening or of turns."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -79,17 +80,19 @@ class Speaker:
         return state
 
     def draw(
-        self, state: DialogueState, rows: Collection[int] | None = None
+        self, state: DialogueState, rows: Collection[int] | None = None, seconds: Mapping[int, float] | None = None
     ) -> tuple[dict[int, list[int]], DialogueState]:
-        """Draw up to ``codes_per_step`` codes for each speaking row (of ``rows``)."""
+        """Draw codes for each speaking row (of ``rows``): ``codes_per_step``, or for about ``seconds`` of new sound."""
         speaking = {
             i: row.reply.speaking
             for i, row in enumerate(state.rows)
             if row.reply and row.reply.speaking and (rows is None or i in rows)
         }
         drawn: dict[int, list[int]] = {i: [] for i in speaking}
-        for _ in range(self.settings.codes_per_step):
-            busy = [i for i, now in speaking.items() if not now.ended]
+        few = self.settings.codes_per_step
+        counts = {i: few if seconds is None else self._codes_for(seconds[i], now) for i, now in speaking.items()}
+        for number in range(max(counts.values(), default=0)):
+            busy = [i for i, now in speaking.items() if not now.ended and number < counts[i]]
             if not busy:
                 break
             codes, state = self._next_codes({i: speaking[i] for i in busy}, state)
@@ -133,6 +136,12 @@ class Speaker:
             reply = replace(reply, queue=tuple(queue), spoken=(*reply.spoken, silent))
         row = replace(row, reply=reply)
         return row, with_row(state, index, reply=reply)
+
+    def _codes_for(self, seconds: float, now: Speaking) -> int:
+        """How many codes give so much new sound, with those whose sound the codec holds back at first."""
+        hop = self.parts.codec.config.hop_length
+        held = 0 if self.official else -(-self.stream.delay_samples // hop)
+        return math.ceil(seconds * self.sample_rate / hop) + max(0, held - len(now.history))
 
     def _spoken_ids(self, segment: Segment) -> list[int]:
         text = post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)

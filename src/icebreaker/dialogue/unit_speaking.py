@@ -68,9 +68,12 @@ class UnitSpeaker:
         return state
 
     def draw(
-        self, state: DialogueState, rows: Collection[int] | None = None
+        self, state: DialogueState, rows: Collection[int] | None = None, seconds: Mapping[int, float] | None = None
     ) -> tuple[dict[int, list[int]], DialogueState]:
-        """Make units of the new states, and hand out those of each row (of ``rows``) that are due to be spoken."""
+        """Make units of the new states, and hand out those of each row (of ``rows``) that are due to be spoken.
+
+        ``seconds`` of sound do not matter here: a token's units are made as soon as there is its state.
+        """
         speaking = {
             i: row.reply.units
             for i, row in enumerate(state.rows)

@@ -213,17 +213,21 @@ class Device:
 
         return probabilities, self._each(rows, run)
 
-    def speak(self, rows: Collection[int]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
-        """Draw and render for some slots: new sound [S] of each, and the slots that failed."""
+    def speak(self, wanted: Mapping[int, float]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Draw and render for some slots, about as many seconds as ``wanted`` of each.
+
+        Returns:
+            New sound [S] of each slot, and the slots that failed.
+        """
         sound: dict[int, Tensor] = {}
 
         def run(some: Collection[int]) -> None:
             state = self.dialogue.prefill(self.state, some)
-            drawn, state = self.dialogue.draw(state, some)
+            drawn, state = self.dialogue.draw(state, some, wanted)
             audio, self.state = self.dialogue.render(drawn, state)
             sound.update({i: audio[i].float().cpu() for i in some if len(audio[i])})
 
-        return sound, self._each(rows, run)
+        return sound, self._each(list(wanted), run)
 
     def bytes_per_slot(self) -> int:
         """Memory of one slot: caches and states."""

@@ -134,6 +134,8 @@ class Engine:
         now = self._clock()
         self._remove(self._lobby.expire(now))
         if resume is not None:
+            if self.store is not None and resume in self._lobby.sessions and self.store.lost(resume):
+                self._remove([self._lobby.remove(resume)])  # it went on elsewhere; what is here is out of date
             try:
                 session = self._lobby.resume(resume)
             except SessionNotFound:
@@ -142,7 +144,10 @@ class Engine:
             self.loop.submit(lambda: self._reenter(session, config))
             return session
         self._remove(self._lobby.check(now))
-        return self._admit(self._new(secrets.token_urlsafe(18), config))
+        session_id = secrets.token_urlsafe(18)
+        if self.store is not None:
+            self.store.claim(session_id)
+        return self._admit(self._new(session_id, config))
 
     def _reenter(self, session: Session, config: SessionConfig) -> None:
         live = session.live
@@ -155,8 +160,8 @@ class Engine:
     def _from_store(self, config: SessionConfig, session_id: str, now: float) -> Session:
         if self.store is None:
             raise SessionNotFound(f"no session {session_id[:40]!r} to resume; it has ended: start a new one")
-        saved = self.store.load(session_id)
         self._remove(self._lobby.check(now))
+        saved = self.store.take(session_id)
         live = self._new(session_id, config)
         live.talking.replies = restore(saved, live.memory, self._fingerprint)
         session = self._admit(live)
@@ -178,6 +183,8 @@ class Engine:
         for session in sessions:
             self.loop.submit(lambda live=session.live: self.loop.forget(live))  # type: ignore[misc]
             session.outbox.close()
+            if self.store is not None:
+                self.store.forgo(session.live.id)
 
     def _push(self, live: Live, command: Command) -> None:
         live.pushed_commands += 1

@@ -1,11 +1,11 @@
 """What the engine's thread does: one round after the other over all conversations.
 
 Each tick takes in commands, asks the voice detector, gives slots to the conversations that need one, and runs the
-stages of the dialogue once over all slots that are ready: hear, think, speak. What comes out is scattered as events.
+stages of the dialogue once over all slots that are ready: hear, think, speak. What comes out is scattered as events,
+after each stage that may have decided something: whoever interrupts or has asked does not wait for others' sound.
 
-Who goes first: a reply without sound yet gets as many tokens in one tick as its first segment needs, and while
-anybody's sound is about to run out, those who have enough in advance wait. Nobody is ever more than ``ahead_s`` ahead
-of playback, so a long reply costs others no more than a short one.
+Who goes first: a reply gets its first sound in the tick in which it was decided, with as many tokens as its first
+segment needs, unless somebody would run dry meanwhile. ``pacing`` says who is given how much sound.
 """
 
 import logging
@@ -21,14 +21,12 @@ from icebreaker.audio.vad import Silero, SileroState
 from icebreaker.dialogue.parts import Parts
 from icebreaker.engine.device import Device
 from icebreaker.engine.live import Live
+from icebreaker.engine.pacing import Pacing
 
 __all__ = ["Loop"]
 
 logger = logging.getLogger(__name__)
 
-URGENT_S = 0.6  # of sound in advance, below which a reply is urgent
-FEW_S = 0.5  # of sound in advance, above which a reply waits while another has no sound yet
-ENOUGH_S = 1.5  # of sound in advance, above which a reply waits while others are urgent
 FIRST_TOKENS = 24  # tokens that a reply without sound may get in one tick
 WINDOWS_PER_TICK = 8  # of the voice detector, for each session
 IDLE_S = 0.25  # between looks at the clock where nothing happens
@@ -52,7 +50,7 @@ class Loop:
     def __init__(
         self, device: Device, silero: Silero, ahead_s: float, clock: Callable[[], float], keep: Callable[[Live], None]
     ) -> None:
-        self.device, self.ahead_s = device, ahead_s
+        self.device, self.pacing = device, Pacing(ahead_s)
         self.lives: list[Live] = []
         self.totals = {"replies": 0, "barge_ins": 0, "underruns": 0}
         self.ticks_ms: deque[float] = deque(maxlen=REMEMBERED_TICKS)
@@ -124,18 +122,23 @@ class Loop:
             if live.commands:
                 self._guard(live, live.work, now)
         self._detect(now)
+        self._flush()
         self._place(now)
         seated = {live.slot.index: live for live in self.lives if live.slot is not None and live.needs_slot}
         for live in list(seated.values()):
             self._guard(live, live.prepare, now)
         busy = self._hear(seated)
         busy |= self._think(seated)
+        self._flush()
+        busy |= self._answer(seated, now)
         busy |= self._speak(seated)
         for live in self.lives:
             if live.talking.speech is not None:
                 self._guard(live, live.look_at_clock, self._clock())
         busy |= self._transcribe()
         self._flush()
+        if busy:
+            self.pacing.ticked(self._clock() - now)
         return busy
 
     def _guard(self, live: Live, action: Callable[..., object], *arguments: object) -> None:
@@ -207,12 +210,23 @@ class Loop:
                 self._guard(live, live.listening.judge_chunk, each, self._clock())
         for live in list(seated.values()):
             self._guard(live, live.listening.finish, self._clock())
-        for _ in range(FIRST_TOKENS):
-            waiting = [i for i in rows if i in seated and seated[i].talking.needs_text]
-            if not waiting:
-                break
-            self._fail(self.device.think(waiting)[1], seated)
         return bool(rows)
+
+    def _answer(self, seated: dict[int, Live], began_s: float) -> bool:
+        """Begin the replies that were just decided on, and write until there is something to say aloud."""
+        for live in list(seated.values()):
+            self._guard(live, live.talking.prepare, self._clock())
+        stop_s = began_s + self.pacing.spare_s(self._leads(seated)) / 2
+        for written in range(FIRST_TOKENS):
+            waiting = [i for i, live in seated.items() if live.talking.needs_text]
+            if not waiting or (written and self._clock() > stop_s):
+                return bool(written)
+            self._fail(self.device.think(waiting)[1], seated)
+        return True
+
+    def _leads(self, seated: dict[int, Live]) -> dict[int, float]:
+        now = self._clock()
+        return {i: lead for i, live in seated.items() if (lead := live.talking.lead_s(now)) is not None}
 
     def _has_to_think(self, live: Live) -> bool:
         assert live.slot is not None
@@ -220,21 +234,20 @@ class Loop:
         return row.for_context is not None or row.for_branch is not None
 
     def _speak(self, seated: dict[int, Live]) -> bool:
-        urgency = {i: u for i, live in seated.items() if (u := live.talking.urgency) is not None}
-        least = min(urgency.values(), default=0.0)
-        limit = FEW_S if least < 0 else ENOUGH_S if least < URGENT_S else self.ahead_s
-        rows = [i for i, u in urgency.items() if u < limit and seated[i].talking.has_to_speak]
-        sound, failed = self.device.speak(rows)
+        leads = self._leads(seated)
+        able = {i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak}
+        wanted = self.pacing.share(able)
+        sound, failed = self.device.speak(wanted)
         self._fail(failed, seated)
-        for index in urgency:
+        for index in leads:
             if index in seated:
                 live, new = seated[index], sound.get(index)
                 self._guard(live, live.talking.advance, new, self._clock())
-        return bool(rows)
+        return bool(wanted)
 
     def _transcribe(self) -> bool:
         """One utterance, if nobody waits for a first sound."""
-        if any(live.talking.urgency == -1.0 for live in self.lives) and not self._instant_transcripts:
+        if any(live.talking.is_awaited for live in self.lives) and not self._instant_transcripts:
             return False
         for live in self.lives:
             if live.listening.untold:

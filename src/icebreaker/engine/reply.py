@@ -98,6 +98,11 @@ class Speech:
         """Of its sound, what can have been heard by now."""
         return round(self.playback.at(now_s).played_ms * self.sample_rate / 1000)
 
+    def lead_s(self, now_s: float) -> float:
+        """Seconds of sound that wait, for a listener who plays the first at once; never less than none."""
+        playback = self.playback.at(now_s)
+        return max(0.0, playback.lead_ms / 1000 - JITTER_S)
+
     def audible(self, now_s: float) -> bool:
         """Whether it is made, or still being played."""
         return not self.done or self.playback.at(now_s).lead_ms > 0

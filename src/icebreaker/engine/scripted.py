@@ -8,11 +8,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
+from icebreaker.engine.conversation import Entry
 from icebreaker.engine.interface import EngineStats
 from icebreaker.engine.lobby import Lobby
 from icebreaker.engine.messages import Item, SessionConfig
 from icebreaker.engine.scripted_session import Script, ScriptedSession
+from icebreaker.engine.store import SessionStore, Snapshot
+from icebreaker.errors import SessionNotFound
 
 __all__ = ["Script", "ScriptedEngine", "ScriptedSession", "echo"]
 
@@ -34,15 +38,16 @@ class ScriptedEngine:
         delta_s: wait between two pieces of an answer; 0 sends all of it at once, 0.2 is the speed of playback.
         max_sessions: sessions at a time; one more is refused.
         grace_s: how long a session that was left may be resumed.
+        store: keeps conversations, so that another engine can resume them.
     """
 
     model_name = "scripted"
 
     def __init__(
         self, script: Script = echo, *, sample_rate: int = 24000, delta_s: float = 0.0, max_sessions: int = 64,
-        grace_s: float = 60.0,
+        grace_s: float = 60.0, store: SessionStore | None = None,
     ) -> None:  # fmt: skip
-        self.script, self.delta_s = script, delta_s
+        self.script, self.delta_s, self.store = script, delta_s, store
         self._sample_rate = sample_rate
         self._lobby: Lobby[ScriptedSession] = Lobby(max_sessions, grace_s)
 
@@ -56,18 +61,45 @@ class ScriptedEngine:
         """Enter a conversation; see ``EngineLike``."""
         self._close(self._lobby.expire(time.monotonic()))
         if resume is not None:
-            session = self._lobby.resume(resume)
+            session = self._resumed(resume, config)
             session.config = config
         else:
             self._close(self._lobby.check(time.monotonic()))
-            session = ScriptedSession(self.script, self.sample_rate, self.delta_s, config)
-            self._lobby.add(session.id, session)
+            session = self._new(config)
+            if self.store is not None:
+                self.store.claim(session.id)
         reader = session.enter(resumed=resume is not None)
         try:
             yield session
         finally:
             if session.leave(reader):
                 self._lobby.leave(session.id, time.monotonic())
+
+    def _new(self, config: SessionConfig, session_id: str | None = None) -> ScriptedSession:
+        session = ScriptedSession(self.script, self.sample_rate, self.delta_s, config, session_id, self._keep)
+        self._lobby.add(session.id, session)
+        return session
+
+    def _resumed(self, session_id: str, config: SessionConfig) -> ScriptedSession:
+        store = self.store
+        if store is not None and session_id in self._lobby.sessions and store.lost(session_id):
+            self._close([self._lobby.remove(session_id)])
+        if store is None or session_id in self._lobby.sessions:
+            return self._lobby.resume(session_id)
+        self._close(self._lobby.check(time.monotonic()))
+        saved = store.take(session_id)
+        if saved.data["model"] != self.model_name:
+            raise SessionNotFound("the session was led by another model; start a new one")
+        session = self._new(config, session_id)
+        for item in saved.data["entries"]:
+            session.conversation.add(Entry(Item(**item)))
+        return session
+
+    def _keep(self, session: ScriptedSession) -> None:
+        if self.store is not None:
+            entries = [asdict(item) for item in session.conversation.items]
+            data = {"model": self.model_name, "saved_at": time.time(), "entries": entries}
+            self.store.save(Snapshot(session.id, data, {}))
 
     def stats(self) -> EngineStats:
         """For metrics and health."""

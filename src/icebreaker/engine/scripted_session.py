@@ -80,10 +80,14 @@ class _Said:
 class ScriptedSession:
     """One scripted conversation; see ``SessionLike``."""
 
-    def __init__(self, script: Script, sample_rate: int, delta_s: float, config: SessionConfig) -> None:
+    def __init__(
+        self, script: Script, sample_rate: int, delta_s: float, config: SessionConfig, session_id: str | None = None,
+        keep: "Callable[[ScriptedSession], None]" = lambda session: None,
+    ) -> None:  # fmt: skip
         self.script, self.sample_rate, self.delta_s, self.config = script, sample_rate, delta_s, config
         self.conversation = Conversation()
-        self._id = Conversation.new_id("sess")
+        self._id = session_id or Conversation.new_id("sess")
+        self._keep = keep  # is given the session when its items have changed
         self._outbox = Outbox()
         self._reader = 0
         self._heard = 0  # samples of the session's input so far
@@ -306,6 +310,8 @@ class ScriptedSession:
 
     def _emit(self, event: SessionEvent) -> None:
         self._outbox.put([event])
+        if isinstance(event, ItemAdded | ItemDeleted | ItemTruncated | ReplyDone | Transcribed):
+            self._keep(self)
 
 
 def _words(text: str) -> list[tuple[int, str]]:

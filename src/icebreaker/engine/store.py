@@ -1,7 +1,9 @@
-"""Conversations on disk, so that a server that was killed finds them again. Knows nothing of threads or devices.
+"""Conversations on disk, so that this server or another finds them again. Knows nothing of threads or devices.
 
-A session is a folder of two files: ``session.json`` with the items, and ``speech.safetensors`` with the vectors of what
-was said. Each is written beside the old one and then put in its place.
+A session is a folder. Who leads it writes two files: ``N.json`` with the items, and ``N.safetensors`` with the vectors
+of what was said; each is written beside the old one and then put in its place. ``N`` is a claim: it goes up when
+another server takes the session over, which an exclusively created file ``N.claim`` decides. So a server that lost a
+session, and does not know it, writes where nobody reads any more. ``settings.json`` is the server's, not the engine's.
 """
 
 import json
@@ -77,21 +79,38 @@ def restore(saved: Snapshot, memory: Memory, model: str) -> int:
 
 
 class SessionStore:
-    """A folder of sessions; those older than ``keep_s`` are forgotten."""
+    """A folder of sessions, which servers may share; those older than ``keep_s`` are forgotten."""
 
     def __init__(self, folder: Path, keep_s: float = 24 * 3600.0) -> None:
         self.folder, self.keep_s = folder, keep_s
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._claims: dict[str, int] = {}
 
     def save(self, saved: Snapshot) -> None:
-        """Write a session over what was there."""
+        """Write a session that this server leads over what was there; nothing, if it leads it no more."""
+        claim = self._claims.get(saved.session_id)
+        if claim is None or self.lost(saved.session_id):
+            return
         folder = self._folder(saved.session_id)
-        folder.mkdir(exist_ok=True, mode=0o700)
         blobs = {str(key): blob.contiguous().cpu() for key, blob in saved.blobs.items()}
-        save_file(blobs, folder / "speech.new")
-        (folder / "session.new").write_text(json.dumps(saved.data))
-        os.replace(folder / "speech.new", folder / "speech.safetensors")  # first: it may hold more than is asked for
-        os.replace(folder / "session.new", folder / "session.json")
+        save_file(blobs, folder / f"{claim}.speech.new")
+        (folder / f"{claim}.session.new").write_text(json.dumps(saved.data))
+        os.replace(folder / f"{claim}.speech.new", folder / f"{claim}.safetensors")  # may hold more than is asked for
+        os.replace(folder / f"{claim}.session.new", folder / f"{claim}.json")
+        for older in _numbers(folder, "*.json") - {claim}:
+            if older < claim:
+                (folder / f"{older}.json").unlink(missing_ok=True)
+                (folder / f"{older}.safetensors").unlink(missing_ok=True)
+
+    def take(self, session_id: str) -> Snapshot:
+        """Take a session over from whoever led it, and read it.
+
+        Raises:
+            SessionNotFound: there is none, or it is damaged.
+        """
+        self.load(session_id)  # nothing is claimed that is not there
+        self.claim(session_id)
+        return self.load(session_id)
 
     def load(self, session_id: str) -> Snapshot:
         """Read a session.
@@ -102,17 +121,54 @@ class SessionStore:
         missing = SessionNotFound(f"no session {session_id[:40]!r} to resume; it has ended: start a new one")
         if not SAFE_ID.fullmatch(session_id):
             raise missing
+        folder = self._folder(session_id)
         try:
-            data = json.loads((self._folder(session_id) / "session.json").read_text())
-            blobs = load_file(self._folder(session_id) / "speech.safetensors")
+            newest = max(_numbers(folder, "*.json"))
+            data = json.loads((folder / f"{newest}.json").read_text())
+            blobs = load_file(folder / f"{newest}.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
             raise missing from error
         if time.time() - data["saved_at"] > self.keep_s:
             raise missing
         return Snapshot(session_id, data, {int(key): blob for key, blob in blobs.items()})
 
+    def claim(self, session_id: str) -> None:
+        """Lead a session from now on, a new one or one that somebody else led so far."""
+        folder = self._folder(session_id)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        number = max(_numbers(folder, "*.claim"), default=0) + 1
+        while not _created(folder / f"{number}.claim"):
+            number += 1
+        self._claims[session_id] = number
+
+    def lost(self, session_id: str) -> bool:
+        """Whether another server has taken over a session since this one led it."""
+        return max(_numbers(self._folder(session_id), "*.claim"), default=0) > self._claims.get(session_id, 0)
+
+    def forgo(self, session_id: str) -> None:
+        """Lead a session no longer; it stays where it is."""
+        self._claims.pop(session_id, None)
+
+    def write_settings(self, session_id: str, settings: dict[str, Any]) -> None:
+        """Keep what the server has to know of a session that it leads."""
+        if session_id in self._claims and not self.lost(session_id):
+            folder = self._folder(session_id)
+            (folder / "settings.new").write_text(json.dumps(settings))
+            os.replace(folder / "settings.new", folder / "settings.json")
+
+    def read_settings(self, session_id: str) -> dict[str, Any] | None:
+        """What ``write_settings`` was given last, by any server; None if there is nothing."""
+        if not SAFE_ID.fullmatch(session_id):
+            return None
+        try:
+            settings: dict[str, Any] = json.loads((self._folder(session_id) / "settings.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return settings
+
     def forget(self, session_id: str) -> None:
         """Remove a session."""
+        self.forgo(session_id)
         shutil.rmtree(self._folder(session_id), ignore_errors=True)
 
     def clean(self) -> None:
@@ -127,3 +183,16 @@ class SessionStore:
 
     def _folder(self, session_id: str) -> Path:
         return self.folder / session_id
+
+
+def _numbers(folder: Path, pattern: str) -> set[int]:
+    return {int(path.stem) for path in folder.glob(pattern) if path.stem.isdecimal()}
+
+
+def _created(path: Path) -> bool:
+    """Whether it was not there before; of several who try, one is told so."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

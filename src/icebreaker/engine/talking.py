@@ -25,6 +25,7 @@ from icebreaker.engine.messages import (
     TranscriptDone,
     Usage,
 )
+from icebreaker.engine.pacing import NEVER_HEARD
 from icebreaker.engine.playback import Playback
 from icebreaker.engine.reply import Speech
 from icebreaker.engine.shared import Shared
@@ -159,13 +160,17 @@ class Talking:
 
     # Go on.
 
-    @property
-    def urgency(self) -> float | None:
-        """Seconds of sound that wait to be played, less than none before the first; None: nothing is to be made."""
+    def lead_s(self, now_s: float) -> float | None:
+        """Seconds of sound that wait to be played, ``NEVER_HEARD`` before the first; None: nothing is to be made."""
         speech = self.speech
         if speech is None or speech.done or not speech.begun:
             return None
-        return speech.playback.lead_ms / 1000 if speech.samples else -1.0
+        return speech.lead_s(now_s) if speech.samples else NEVER_HEARD
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a reply has begun and has no sound yet."""
+        return self.speech is not None and self.speech.begun and not self.speech.done and not self.speech.samples
 
     @property
     def nudged(self) -> bool:

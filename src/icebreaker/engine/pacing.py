@@ -1,0 +1,64 @@
+"""Who is given how much sound next, and how long the others may think meanwhile. Knows no device; reads no clock.
+
+Every listener plays what was sent, so each reply has a lead: seconds of sound that wait to be played. A reply without
+sound yet comes first, then whoever's lead is shortest. Nobody's lead may be shorter than a tick can take, or its
+listener runs dry, and nobody's is made longer than ``ahead_s``.
+"""
+
+from collections.abc import Mapping
+
+__all__ = ["NEVER_HEARD", "Pacing"]
+
+NEVER_HEARD = -1.0  # the lead of a reply that has no sound yet
+FIRST_S = 0.1  # of sound that a reply begins with at least
+PIECE_S = 0.2  # of sound that a reply is given in one tick
+MOST_S = 0.6  # of sound that it is given in one tick at most, however slow the ticks
+FEW_S = 0.5  # of lead, above which a reply waits while another has no sound yet
+URGENT_S = 0.6  # of lead, below which a reply is urgent
+ENOUGH_S = 1.5  # of lead, above which a reply waits while others are urgent
+FADING = 0.93  # of what is remembered of slow ticks, from one tick to the next
+MARGIN = 1.25  # by which a tick may be slower than those before it
+
+
+class Pacing:
+    """Remembers how slow ticks are, and shares out sound accordingly.
+
+    Args:
+        ahead_s: of sound that is made in advance of playback.
+    """
+
+    def __init__(self, ahead_s: float) -> None:
+        self.ahead_s = ahead_s
+        self.slowest_s = 0.0
+
+    def ticked(self, took_s: float) -> None:
+        """A tick in which somebody was served took so long."""
+        self.slowest_s = max(took_s, FADING * self.slowest_s)
+
+    @property
+    def safe_s(self) -> float:
+        """Lead that lasts until the end of the next tick."""
+        return MARGIN * self.slowest_s
+
+    def share(self, leads: Mapping[int, float]) -> dict[int, float]:
+        """Seconds of new sound for each reply that is to be given any in this tick.
+
+        Args:
+            leads: seconds that wait to be played, by reply; ``NEVER_HEARD`` before the first.
+        """
+        shortest = min(leads.values(), default=0.0)
+        if shortest < 0:
+            limit = max(FEW_S, 2 * self.safe_s)
+        else:
+            limit = max(ENOUGH_S, 3 * self.safe_s) if shortest < URGENT_S else self.ahead_s
+        limit = min(limit, self.ahead_s)
+        return {reply: self._piece(lead) for reply, lead in leads.items() if lead < limit}
+
+    def spare_s(self, leads: Mapping[int, float]) -> float:
+        """How long a tick may take until somebody who has sound runs dry."""
+        return min((lead for lead in leads.values() if lead >= 0), default=self.ahead_s)
+
+    def _piece(self, lead: float) -> float:
+        if lead < 0:
+            return min(MOST_S, max(FIRST_S, self.safe_s))
+        return min(MOST_S, max(PIECE_S, self.safe_s - lead))
