@@ -1,5 +1,6 @@
 """The whole path on the official tiny checkpoints: parity, drifting batches, rollback."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,3 +272,18 @@ def _texts(segments: Sequence[dict[str, Any]], whole: str) -> list[str]:
         rest = rest[stop:]
         assert segment["text"]
     return raw
+
+
+def test_bfloat16_parts_hear_judge_and_speak(exact: Parts, question: Tensor) -> None:
+    half = copy.deepcopy(exact)  # features and codec stay in float32, as when a bundle is loaded
+    for module in (half.encoder, half.adapter, half.prompts, half.turn_head, half.codec_lm, half.llm.model):
+        module.to(torch.bfloat16)
+    dialogue = Dialogue(half)
+    state = dialogue.signal(0, SpeechStarted(), dialogue.initial_state([0], CAPACITY))
+    for chunk in question[:3]:
+        outputs, state = dialogue.step(chunk[None], [True], state)
+        assert outputs[0].probabilities is not None
+        assert sum(outputs[0].probabilities) == pytest.approx(1, abs=0.02)
+    spoken, _ = speak(dialogue, state)
+    assert spoken[-1].done
+    assert len(waveform(spoken)) > 0

@@ -166,8 +166,9 @@ class Encoder(nn.Module):
         empty = self.mean.new_zeros(batch, config.heads, slots, config.width // config.heads)
         scores = empty[..., 0] if config.position_encoding == "rel-enc" and config.positions == "absolute" else None
         zero = torch.zeros(batch, dtype=torch.int64, device=self.mean.device)
+        precise = torch.promote_types(self.mean.dtype, torch.float32)  # features stay so around a halved encoder
         return EncoderState(
-            features=self.mean.new_zeros(batch, CONTEXT_FRAMES, config.mel_bins),
+            features=self.mean.new_zeros(batch, CONTEXT_FRAMES, config.mel_bins, dtype=precise),
             layers=tuple(LayerState(empty, empty, scores) for _ in range(config.layers)),
             cached=zero,
             position=zero,
