@@ -3,6 +3,7 @@
 Rows of one batch are neighbours in length, so little is padding; human recordings take part with a set weight.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,11 @@ class SpeechSource:
             (plain & ~asked, rest * (1 - answered)),
         ):
             weights[kind] = total / max(1, kind.sum())
+        if natural.any():  # a voice counts by the root of its recordings, lest the one that is cheap to make drowns all
+            voices = [self.stores[index].items[row.item].voice for index, row in self.pool if index == self.natural]
+            counts = Counter(voices)
+            roots = np.array([counts[voice] ** -0.5 for voice in voices])
+            weights[natural] = shares[1] * roots / roots.sum()
         return np.asarray(weights / weights.sum())
 
     def _usable(self, store: FeatureStore, splits: Sequence[str]) -> list[Row]:
