@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
+from written_stages import save, with_template
 
 from icebreaker.checkpoints.assemble import assemble, is_runs
 from icebreaker.checkpoints.bundle import load_bundle, read_bundle_config
@@ -17,31 +18,12 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
 from icebreaker.nn.weights import weights_sha256
 
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def save(folder: Path, modules: dict[str, nn.Module], config: dict[str, Any]) -> None:
-    folder.mkdir(parents=True)
-    weights = {
-        f"{name}.{key}": v.contiguous() for name, module in modules.items() for key, v in module.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
-    rows = [{"step": 20, "loss": 1.0, "seconds": 1800.0}, {"step": 40, "loss": 0.5, "seconds": 3600.0}]
-    rows.append({"step": 40, "evaluation": {"wer": 0.125}})  # type: ignore[dict-item]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
 
 @pytest.fixture
 def runs(tmp_path: Path, modules: dict[str, nn.Module], model_config: ModelConfig, llm_folder: Path) -> Path:
     """Stage folders as training leaves them."""
     runs = tmp_path / "runs"
-    llm = Path(shutil.copytree(llm_folder, runs / "backbone" / "llm"))
-    settings = json.loads((llm / "tokenizer_config.json").read_text())
-    (llm / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": CHATML}))
+    llm = with_template(llm_folder, runs / "backbone" / "llm")
     sha256 = weights_sha256(LLM.load(llm))
     heard = {"llm_sha256": {"before": sha256, "after": sha256}, "optim": {"seed": 7, "steps": 40}}
     sizes = {"encoder_config": to_mapping(model_config.encoder), "adapter": to_mapping(model_config.adapter)}

@@ -2,31 +2,25 @@
 
     runs/mini/{backbone_heard/llm, alignment, spoken_qa, codec, codec_lm_prefix}  ->  bundle
 
-Each stage folder holds ``model.safetensors``, keyed ``<part>.<parameter>``, and the ``config.json`` it was made with.
+LLaMA-Omni's stages are put together by ``assemble_omni``.
 """
 
-import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-from torch import Tensor
-
-from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, load_weights, write_bundle
-from icebreaker.checkpoints.card import StageRecord, model_card
+from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
+from icebreaker.checkpoints.card import model_card
 from icebreaker.checkpoints.modules import PARTS, ModelConfig
+from icebreaker.checkpoints.stage_folders import Stage, check_one_llm, find_stage, stage_records, weights_of
 from icebreaker.config import from_mapping
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.duplex import DuplexConfig
 from icebreaker.errors import CheckpointError, ConfigError
-from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
-from icebreaker.nn.weights import weights_sha256
 
 __all__ = ["assemble", "is_runs"]
 
-logger = logging.getLogger(__name__)
 SOURCES = {
     "encoder": ("alignment",),
     "adapter": ("alignment",),
@@ -41,13 +35,6 @@ RUNS = (  # in the model card, where they are there
     "spoken_qa", "codec", "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_heard", "backbone")  # the later round where it was run
-
-
-class Stage(NamedTuple):
-    """What a finished stage left."""
-
-    folder: Path
-    config: dict[str, Any]
 
 
 def is_runs(folder: Path) -> bool:
@@ -81,16 +68,10 @@ def assemble(
         CheckpointError: a stage is missing or unfinished, or two do not belong together.
     """
     llm_folder = llm or _trained_llm(runs)
-    stages = {part: _stage(runs, names) for part, names in SOURCES.items()}
+    stages = {part: find_stage(runs, SOURCES[part], "configs/mini") for part in PARTS}
     model = _model_config(stages)
-    weights: dict[str, Tensor] = {}
-    for part in PARTS:
-        path = stages[part].folder / "model.safetensors"
-        found = {key: value for key, value in load_weights(path).items() if key.startswith(f"{part}.")}
-        if not found:
-            raise CheckpointError(f"{path}: expected weights named {part}.*, found none; run that stage again")
-        weights |= found
-    _check_one_llm(stages, llm_folder)
+    weights = weights_of(stages)
+    check_one_llm(stages.values(), llm_folder)
     reference = LLMReference(
         sha256=folder_sha256(llm_folder),
         width=model.adapter.llm_dim,
@@ -99,7 +80,7 @@ def assemble(
     )
     settings = settings or DialogueSettings(duplex=DuplexConfig(answer_silence=True))
     config = BundleConfig(model=model, llm=reference, settings=settings)
-    card = model_card(name, [_record(runs / stage) for stage in RUNS if (runs / stage).is_dir()], config, weights)
+    card = model_card(name, stage_records(runs / stage for stage in RUNS), config, weights)
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
 
 
@@ -108,72 +89,20 @@ def _trained_llm(runs: Path) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
-def _stage(runs: Path, names: tuple[str, ...]) -> Stage:
-    for name in names:
-        folder = runs / name
-        if (folder / "model.safetensors").is_file() and (folder / "config.json").is_file():
-            return Stage(folder, _read_json(folder / "config.json"))
-    raise CheckpointError(
-        f"{runs / names[0]}: no finished stage (model.safetensors and config.json) there; run "
-        f"icebreaker train configs/mini/{names[-1]}.toml first"
-    )
-
-
 def _model_config(stages: Mapping[str, Stage]) -> ModelConfig:
     heard, judged = stages["encoder"], stages["turn_head"]
     values = {
-        "encoder": _entry(heard, "encoder_config"),
-        "adapter": _entry(heard, "adapter"),
-        "codec_lm": _entry(stages["codec_lm"], "model"),
-        "codec": _entry(stages["codec"], "model"),
+        "encoder": heard.entry("encoder_config"),
+        "adapter": heard.entry("adapter"),
+        "codec_lm": stages["codec_lm"].entry("model"),
+        "codec": stages["codec"].entry("model"),
         "prompts": {
-            "prompts": _entry(heard, "prompts"),
-            "tasks": _entry(heard, "tasks"),
-            "turn_classes": _entry(judged, "classes"),
+            "prompts": heard.entry("prompts"),
+            "tasks": heard.entry("tasks"),
+            "turn_classes": judged.entry("classes"),
         },
     }
     try:
         return from_mapping(ModelConfig, values, "the stages together")
     except ConfigError as error:
         raise CheckpointError(f"{error}; were all stages made with the same sizes?") from error
-
-
-def _entry(stage: Stage, name: str) -> Any:
-    if name not in stage.config:
-        raise CheckpointError(f"{stage.folder / 'config.json'}: expected an entry {name!r}; run that stage again")
-    return stage.config[name]
-
-
-def _check_one_llm(stages: Mapping[str, Stage], llm_folder: Path) -> None:
-    """Every stage that used the LLM left its fingerprint; all must be that of the LLM in the bundle."""
-    recorded = {stage.folder: sha256 for stage in stages.values() if (sha256 := _llm_fingerprint(stage.config))}
-    if not recorded:
-        return
-    found = weights_sha256(LLM.load(llm_folder))
-    for folder, sha256 in recorded.items():
-        if sha256 != found:
-            raise CheckpointError(
-                f"{folder} was trained with an LLM of fingerprint {sha256[:16]}, {llm_folder} has {found[:16]}; "
-                "train that stage again with this LLM"
-            )
-
-
-def _llm_fingerprint(config: Mapping[str, Any]) -> str | None:
-    """``nn.weights.weights_sha256`` of the LLM as the stage had it when it ended."""
-    recorded = config.get("llm_weights_sha256") or config.get("llm_sha256")
-    return recorded.get("after") if isinstance(recorded, Mapping) else recorded
-
-
-def _record(folder: Path) -> StageRecord:
-    """What a stage says about itself; a stage without a configuration of its own gives only its metrics."""
-    config = folder / "config.json"
-    metrics = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in metrics.read_text().splitlines() if line] if metrics.is_file() else []
-    return StageRecord(folder.name, _read_json(config) if config.is_file() else {}, rows)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error

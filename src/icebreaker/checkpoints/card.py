@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from icebreaker.checkpoints.bundle import BundleConfig
-from icebreaker.checkpoints.modules import PARTS
+from icebreaker.checkpoints.families import part_names
 
 __all__ = ["StageRecord", "model_card"]
 
@@ -19,6 +19,14 @@ TRAINED = {
     "codec": "codes to waveform and back",
     "codec_lm": "text to codes",
     "codec_lm_prefix": "prefix layers on the LLM's hidden states; all else frozen",
+    "units": "k-means on a layer of the encoder: what speech is spelled in",
+    "speech_instruct": "adaptor; encoder frozen, the LLM too unless the stage tuned it",
+    "unit_ctc": "LLM states to units, by CTC; all else frozen",
+    "unit_vocoder": "units and how long each lasts, to waveform",
+}
+ARCHITECTURES = {
+    "freeze-omni": "Freeze-Omni style speech-to-speech model (arXiv:2411.00774)",
+    "llama-omni": "LLaMA-Omni style speech-to-speech model (arXiv:2409.06666)",
 }
 DATA = """\
 - Text: conversations written by our own generator (`icebreaker data text`) from facts that are common knowledge; \
@@ -49,14 +57,15 @@ def model_card(
 ) -> str:  # fmt: skip
     """Markdown: parts, stages with seeds and hours, data and licences, measured figures, limits."""
     sizes = {
-        part: sum(value.numel() for name, value in weights.items() if name.startswith(f"{part}.")) for part in PARTS
+        part: sum(value.numel() for name, value in weights.items() if name.startswith(f"{part}."))
+        for part in part_names(config.model)
     }
     parts = "\n".join(f"| {part} | {count:,} |" for part, count in sizes.items())
     rows = "\n".join(_stage_row(stage) for stage in stages)
     figures = "\n".join(line for stage in stages for line in _figures(stage))
     return f"""# {title}
 
-A Freeze-Omni style speech-to-speech model (arXiv:2411.00774), trained end to end by Icebreaker's own recipes.
+A {ARCHITECTURES[config.family]}, trained end to end by Icebreaker's own recipes.
 The LLM (`{config.llm.name}`, width {config.llm.width}) is frozen: sha256 `{config.llm.sha256}`.
 
 ## Parts

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig
 
 from icebreaker.checkpoints.assemble import assemble, is_runs
+from icebreaker.checkpoints.assemble_omni import assemble_omni, is_omni_runs
 from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
 from icebreaker.checkpoints.freeze_omni import is_official, read_official
 from icebreaker.checkpoints.llama_omni import SETTINGS, build_llm, is_llama_omni, read_llama_omni
@@ -53,7 +54,8 @@ def convert(
     """Write the bundle ``out``.
 
     Args:
-        model: the official checkpoints folder, or a folder of training runs such as ``runs/mini``.
+        model: the official checkpoints folder, or a folder of training runs such as ``runs/mini`` or
+            ``runs/mini-llama-omni``.
         out: bundle folder to write.
         llm: Hugging Face folder of the frozen LLM; training runs may have their own.
         settings: TOML file of ``DialogueSettings``; only for training runs, official checkpoints bring their own.
@@ -66,9 +68,10 @@ def convert(
         CheckpointError: ``model`` is neither, is incomplete, or does not fit the LLM.
     """
     storage: Literal["float16", "float32"] = "float16" if half else "float32"
-    if is_runs(model):
+    if is_runs(model) or is_omni_runs(model):
+        put_together = assemble if is_runs(model) else assemble_omni
         chosen = None if settings is None else load_toml(settings, DialogueSettings)
-        assemble(model, out, llm=llm, settings=chosen, storage=storage, embed_llm=embed_llm)
+        put_together(model, out, llm=llm, settings=chosen, storage=storage, embed_llm=embed_llm)
     elif is_llama_omni(model):
         _convert_llama_omni(model, out, speech_encoder, vocoder, storage)
     elif is_official(model):
@@ -76,7 +79,8 @@ def convert(
     else:
         raise CheckpointError(
             f"{model}: expected the official checkpoints (audiollm/, decoder/, codec/; or LLaMA-Omni's folder) or "
-            "training runs (alignment/, spoken_qa/, codec/, codec_lm/ ...)"
+            "training runs (alignment/, spoken_qa/, codec/, codec_lm/ ...; or speech_instruct/, unit_ctc/, "
+            "unit_vocoder/)"
         )
 
 

@@ -76,8 +76,8 @@ def resampled(weight: Tensor, size: int) -> Tensor:
     below = grid.floor().long().clamp(0, weight.shape[-1] - 1)
     above = (below + 1).clamp_max(weight.shape[-1] - 1)
     share = (grid - below).clamp(0, 1).to(weight.dtype)
-    found = taps[..., below] * (1 - share) + taps[..., above] * share
-    return found[0].unflatten(0, weight.shape[:-1])
+    found: Tensor = taps[..., below] * (1 - share) + taps[..., above] * share
+    return found[0].reshape(*weight.shape[:-1], size)
 
 
 def mean_latents(codec: Codec, recordings: Iterable[tuple[Tensor, Tensor]], units: int) -> Tensor:
