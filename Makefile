@@ -1,6 +1,7 @@
 # Two commands for a newcomer; each does all of its own set-up on a fresh machine.
 #   make talk   answer the recorded question that ships with the repository, aloud
 #   make test   what CI runs: lint, types, tests
+# and make test-dist: two training processes, Ray workers and replicas, some of them killed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ export OMP_WAIT_POLICY := PASSIVE
 TEST_DEBS := espeak-ng flite chromium
 DATA_DEBS := espeak-ng flite festival festlex-cmu festvox-us-slt-hts festvox-kallpc16k festvox-kdlpc16k
 
-.PHONY: talk test check bench data-packages clean
+.PHONY: talk test test-dist check bench data-packages clean
 
 talk: $(VENV)/.installed
 	$(BIN)/icebreaker talk examples/question.wav --out answer.wav
@@ -32,6 +33,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train]"
+	touch $@
+
+test-dist: $(VENV)/.installed-dist test-packages
+	$(BIN)/pytest tests/dist
+
+$(VENV)/.installed-dist: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train,dist]"
 	touch $@
 
 # The four Realtime clients that the server is tested with; apart, since they want older websockets and protobuf.

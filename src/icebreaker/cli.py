@@ -176,14 +176,21 @@ def data(
     source: Annotated[Path, typer.Option(help="Folder of the source texts and recordings.")] = Path("data"),
     out: Annotated[Path, typer.Option(help="Where it goes; what is there is kept and completed.")] = Path("runs/data"),
     config: Annotated[Path | None, typer.Option(help="TOML file; default: the mini model's.")] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Spread the work over a Ray cluster, by default this machine.")] = (
+        False
+    ),
+    ray_address: Annotated[str | None, typer.Option(help="The cluster: 'auto' or HOST:PORT; implies --ray.")] = None,
 ) -> None:
     """Build training data: texts, spoken questions and answers, human recordings; the InstructS2S recipe."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from icebreaker.data.spread import here, on_ray
+
+    spread = on_ray(ray_address) if ray or ray_address else here
     if kind is DataKind.instruct_s2s:
         from icebreaker.training.instruct_s2s import run
 
-        typer.echo(run(config or Path("configs/mini-llama-omni/instruct-s2s.toml"), source, out))
+        typer.echo(run(config or Path("configs/mini-llama-omni/instruct-s2s.toml"), source, out, spread))
         return
     from icebreaker.config import load_toml
     from icebreaker.data.build import DataConfig, build
@@ -197,7 +204,7 @@ def data(
 
         settings = load_toml(config or Path("configs/mini/data.toml"), DataConfig)
         part: Any = kind.value
-        build(part, settings, source=source, out=out, progress=advance)
+        build(part, settings, source=source, out=out, progress=advance, spread=spread)
 
 
 @app.command()

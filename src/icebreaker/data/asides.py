@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from icebreaker.data.manifest import Item, read_manifest, write_manifest
 from icebreaker.data.recording import Progress, Script, record
+from icebreaker.data.spread import Spread, here
 from icebreaker.data.synthesis import HELD_OUT_VOICES, TRAIN_VOICES
 from icebreaker.errors import DataError
 
@@ -32,7 +33,7 @@ HELD_OUT_SHARE = 0.15  # of ``items``, in valid and in test each
 
 def build_asides(
     recordings: Path, out: Path, *, items: int = 600, seed: int = 0, workers: int = 1,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda done, total: None, spread: Spread = here,
 ) -> int:  # fmt: skip
     """Write ``out/manifest.jsonl``: in train ``items`` of each kind, or as many as there are.
 
@@ -43,6 +44,7 @@ def build_asides(
         seed: of every choice.
         workers: synthesisers at a time.
         progress: called with the words spoken so far and their total.
+        spread: who does the speaking.
 
     Returns:
         The number of recordings.
@@ -52,7 +54,7 @@ def build_asides(
     """
     rng = random.Random(f"asides-{seed}")
     scripts = [script for kind in WORDS for script in _scripts(kind, items, rng)]
-    record(scripts, out / "words", SAMPLE_RATE, workers, progress)
+    record(scripts, out / "words", SAMPLE_RATE, workers, progress, spread)
     spoken = {word: kind for kind, words in WORDS.items() for word in words}
     made = [_named(spoken[item.text], item) for item in read_manifest(out / "words" / "manifest.jsonl")]
     sources: tuple[tuple[AsideKind, str], ...] = (("other", "human"), ("echo", "answers"))

@@ -15,6 +15,7 @@ from icebreaker.data.corpus_facts import TABLES
 from icebreaker.data.features import build_features
 from icebreaker.data.recording import Progress
 from icebreaker.data.spoken import build_answers, build_human, build_natural, build_questions, build_sentences
+from icebreaker.data.spread import Spread, here
 from icebreaker.errors import DataError
 
 __all__ = ["DataConfig", "Part", "build"]
@@ -51,7 +52,7 @@ class DataConfig:
                 raise ValueError(f"{name}: expected a share from 0 to below 1, got {getattr(self, name)}")
 
 
-def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: Progress) -> int:
+def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: Progress, spread: Spread = here) -> int:
     """Build one part under ``out / part`` and say how many conversations or recordings it has.
 
     Args:
@@ -60,6 +61,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
         source: the data folder with ``text/`` and ``speechocean762-train/``.
         out: the folder of all parts.
         progress: called with the recordings done so far and their total.
+        spread: who does the work of speaking and listening.
 
     Raises:
         DataError: something is missing: a synthesiser, the sources, or the text that is to be spoken.
@@ -91,6 +93,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 seed=config.seed,
                 workers=config.workers,
                 progress=progress,
+                spread=spread,
             )
         case "natural":
             return build_natural(
@@ -103,6 +106,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 seed=config.seed,
                 workers=config.workers,
                 progress=progress,
+                spread=spread,
             )
         case "sentences":
             return build_sentences(
@@ -112,6 +116,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 seed=config.seed,
                 workers=config.workers,
                 progress=progress,
+                spread=spread,
             )
         case "answers":
             return build_answers(
@@ -123,17 +128,24 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
                 seed=config.seed,
                 workers=config.workers,
                 progress=progress,
+                spread=spread,
             )
         case "asides":
             return build_asides(
-                out, out / "asides", items=config.asides, seed=config.seed, workers=config.workers, progress=progress
+                out,
+                out / "asides",
+                items=config.asides,
+                seed=config.seed,
+                workers=config.workers,
+                progress=progress,
+                spread=spread,
             )
         case "features":
             heard = [name for name in HEARD if (out / name / "manifest.jsonl").is_file()]
             if not heard:
                 raise DataError(f"{out}: no recordings to hear; run `icebreaker data questions` first")
             return sum(
-                build_features(out / name / "manifest.jsonl", out / "features" / name, progress=progress)
+                build_features(out / name / "manifest.jsonl", out / "features" / name, progress=progress, spread=spread)
                 for name in heard
             )
         case "human":

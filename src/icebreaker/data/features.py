@@ -8,6 +8,7 @@ The framing is the streaming one: 240 zero samples in front, so 160 samples give
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from icebreaker.audio.fbank import HOP_LENGTH, MEL_BINS, SAMPLE_RATE, Fbank
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.data.recording import Progress
+from icebreaker.data.spread import Spread, here
 from icebreaker.errors import DataError
 
 __all__ = ["LEAD_FRAMES", "TAIL_FRAMES", "FeatureStore", "Row", "build_features", "channel_statistics", "features_of"]
@@ -65,8 +67,9 @@ def features_of(waveform: NDArray[np.float32], extractor: Fbank) -> torch.Tensor
 
 
 def build_features(
-    manifest: Path, folder: Path, *, seed: int = 0, progress: Progress = lambda done, total: None
-) -> int:
+    manifest: Path, folder: Path, *, seed: int = 0, progress: Progress = lambda done, total: None,
+    spread: Spread = here,
+) -> int:  # fmt: skip
     """Append what is missing of ``manifest`` to ``folder``: ``frames.f16`` (float16 log-mels) and ``rows.jsonl``.
 
     ``progress`` is called with the recordings stored so far and their total.
@@ -77,20 +80,18 @@ def build_features(
     folder.mkdir(parents=True, exist_ok=True)
     done = _rows(folder)
     begin = sum(row.frames for row in done)
-    known, extractor = {row.item for row in done}, Fbank()
+    known = {row.item for row in done}
     missing = [item for item in read_manifest(manifest) if item.id not in known]
     path = folder / "frames.f16"
     path.touch()
     with path.open("r+b") as frames_file, (folder / "rows.jsonl").open("a") as rows_file:
         frames_file.truncate(2 * MEL_BINS * begin)  # frames of a row that never got its line
         frames_file.seek(0, 2)
-        for count, item in enumerate(missing, start=len(done) + 1):
-            waveform = load_audio(item.audio, SAMPLE_RATE)
-            padded = _surround(waveform, np.random.default_rng([seed, *item.id.encode()]))
-            fbank = features_of(padded, extractor).numpy().astype(np.float16)
+        made = spread(partial(_frames_of, Fbank(), seed), [(item.id, item.audio.absolute()) for item in missing])
+        for count, (item, (fbank, spoken)) in enumerate(zip(missing, made, strict=True), start=len(done) + 1):
             frames_file.write(fbank.tobytes())
             frames_file.flush()
-            row = Row(item.id, begin, len(fbank), LEAD_FRAMES, LEAD_FRAMES + -(-len(waveform) // HOP_LENGTH))
+            row = Row(item.id, begin, len(fbank), LEAD_FRAMES, LEAD_FRAMES + spoken)
             rows_file.write(json.dumps(asdict(row)) + "\n")
             rows_file.flush()
             begin += len(fbank)
@@ -109,6 +110,15 @@ def channel_statistics(chunks: Iterable[Frames]) -> tuple[NDArray[np.float64], N
         raise DataError("no frames to estimate the mean and deviation of the features from")
     mean = total / count
     return mean, 1 / np.sqrt(np.maximum(squares / count - mean**2, 1e-20))
+
+
+def _frames_of(extractor: Fbank, seed: int, recording: tuple[str, Path]) -> tuple[NDArray[np.float16], int]:
+    """What is stored of a recording [T, 80], and the frames of its speech."""
+    name, path = recording
+    waveform = load_audio(path, SAMPLE_RATE)
+    padded = _surround(waveform, np.random.default_rng([seed, *name.encode()]))
+    fbank = features_of(padded, extractor).numpy().astype(np.float16)
+    return fbank, -(-len(waveform) // HOP_LENGTH)
 
 
 def _surround(waveform: Frames, rng: np.random.Generator) -> Frames:

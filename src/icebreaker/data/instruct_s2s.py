@@ -26,6 +26,7 @@ from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.data.recording import Progress
 from icebreaker.data.relations import split_of
 from icebreaker.data.rewriting import ANSWER, QUESTION
+from icebreaker.data.spread import Spread, here
 from icebreaker.data.text_llm import TextLLM
 from icebreaker.data.tts import Speaker
 
@@ -40,6 +41,7 @@ def build_instruct_s2s(
     units: Units | None = None,
     llm: TextLLM | None = None,
     progress: Callable[[str], Progress] = lambda step: lambda done, total: None,
+    spread: Spread = here,
 ) -> dict[str, Any]:
     """Build or go on building the data under ``out``.
 
@@ -50,6 +52,7 @@ def build_instruct_s2s(
         units: the unit extractor, if units are wanted.
         llm: instead of the one that ``config`` names, loaded only if something is left to ask.
         progress: gives what is called with the items done and their total, for a step's name.
+        spread: who does the work of every step. Journals and audio are written by this process alone.
 
     Returns:
         The report: items in, items out, and reasons with counts for every step.
@@ -58,11 +61,10 @@ def build_instruct_s2s(
         DataError: a source, the LLM's server or a synthesiser fails, or ``out`` was built with another configuration.
     """
     claim_folder(config, out)
-    speakers = [Speaker(voice) for voice in (*config.question_voices, config.answer_voice)]
-    for speaker in speakers:
-        speaker.check()
+    for voice in (*config.question_voices, config.answer_voice):
+        Speaker(voice).check()
     items = read_instructions([source / name for name in config.sources], config.limit)
-    writer = Writer(config, llm)
+    writer = Writer(config, llm, spread)
     with (
         Journal(out / "questions.jsonl") as questions,
         Journal(out / "answers.jsonl") as answers,
@@ -73,10 +75,10 @@ def build_instruct_s2s(
         asked = _kept(questions, items)
         writer.answer(asked, answers, progress("answers"))
         answered = _kept(answers, asked)
-        speak(config, speakers, answered, out, speech, progress("speech"))
+        speak(config, answered, out, speech, progress("speech"), spread)
         spoken = _kept(speech, answered)
         if units is not None:
-            extract(units, spoken, out, unit_rows, progress("units"))
+            extract(units, spoken, out, unit_rows, progress("units"), spread)
         _write_manifests(out, spoken)
         return _report(out, items, {"questions": questions, "answers": answers, "speech": speech}, spoken)
 

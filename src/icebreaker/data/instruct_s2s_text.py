@@ -11,7 +11,8 @@ from icebreaker.data.journal import Journal
 from icebreaker.data.recording import Progress
 from icebreaker.data.rewriting import ANSWER, QUESTION, Wanted, answer_prompt, question_prompt, take
 from icebreaker.data.speakable import why_unspeakable
-from icebreaker.data.text_llm import Asked, TextLLM, load_text_llm
+from icebreaker.data.spread import Spread, here
+from icebreaker.data.text_llm import Asked, TextLLM, load_text_llm, spread_replies
 
 __all__ = ["Writer"]
 
@@ -25,6 +26,7 @@ class Writer:
 
     config: InstructS2SConfig
     llm: TextLLM | None
+    spread: Spread = here
 
     def rewrite(self, items: list[Instruction], journal: Journal, progress: Progress) -> None:
         """Each instruction as a question that can be said."""
@@ -54,6 +56,8 @@ class Writer:
     def _replies(self, asked: list[Asked]) -> Iterator[str | None]:
         if not asked:
             return iter(())
+        if self.llm is None and self.spread is not here:
+            return spread_replies(self.config.llm, asked, self.spread)
         if self.llm is None:
             self.llm = load_text_llm(self.config.llm)
         return self.llm.replies(asked)

@@ -6,14 +6,15 @@ manifest appear complete (written aside, then renamed).
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import soundfile
 
 from icebreaker.data.aside import written_aside
 from icebreaker.data.manifest import Item, write_manifest
+from icebreaker.data.spread import Spread, here
 from icebreaker.data.synthesis import Utterance, Voice, Waveform, synthesise
 
 __all__ = ["Progress", "Script", "record", "save_flac", "seconds_of"]
@@ -43,8 +44,12 @@ class Script:
         return f"{self.split}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
 
 
-def record(scripts: Sequence[Script], out: Path, sample_rate: int, workers: int, progress: Progress) -> int:
+def record(
+    scripts: Sequence[Script], out: Path, sample_rate: int, workers: int, progress: Progress, spread: Spread = here
+) -> int:
     """Make the recordings that are missing under ``out/audio``, then write ``out/manifest.jsonl``.
+
+    Where ``spread`` has other machines, they have to see ``out`` too.
 
     Returns:
         The number of recordings in the manifest.
@@ -56,10 +61,9 @@ def record(scripts: Sequence[Script], out: Path, sample_rate: int, workers: int,
     for stage in (scripts[:first], scripts[first:]):
         missing = [script for script in stage if not _path(out, script).exists()]
         done += len(stage) - len(missing)
-        with ThreadPoolExecutor(max_workers=workers) as pool:
-            for made in pool.map(lambda group: _record_group(group, out, sample_rate), _by_voice(missing)):
-                done += made
-                progress(done, len(scripts))
+        for made in spread(partial(_record_group, out.absolute(), sample_rate), _by_voice(missing), workers):
+            done += made
+            progress(done, len(scripts))
         if done == len(scripts) or not manifest.exists():
             write_manifest(manifest, [_item(out, script) for script in scripts[:done]])
     return len(scripts)
@@ -85,9 +89,10 @@ def _by_voice(scripts: Iterable[Script]) -> Iterator[list[Script]]:
             yield group[start : start + GROUP]
 
 
-def _record_group(group: list[Script], out: Path, sample_rate: int) -> int:
-    utterances = [Utterance(text=script.text, speed=script.speed, pitch=script.pitch) for script in group]
-    for script, waveform in zip(group, synthesise(group[0].voice, utterances, sample_rate), strict=True):
+def _record_group(out: Path, sample_rate: int, group: list[Script]) -> int:
+    missing = [script for script in group if not _path(out, script).exists()]  # a worker may have died half-way
+    utterances = [Utterance(text=script.text, speed=script.speed, pitch=script.pitch) for script in missing]
+    for script, waveform in zip(missing, synthesise(group[0].voice, utterances, sample_rate), strict=True):
         save_flac(_path(out, script), waveform, sample_rate)
     return len(group)
 

@@ -25,6 +25,7 @@ from icebreaker.data.natives import cut_natives
 from icebreaker.data.neural_voices import HIBARI
 from icebreaker.data.recording import Progress, Script, record, save_flac, seconds_of
 from icebreaker.data.relations import split_of
+from icebreaker.data.spread import Spread, here
 from icebreaker.data.synthesis import (
     ASSISTANT,
     BREADTH_VOICES,
@@ -60,6 +61,7 @@ def build_questions(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    spread: Spread = here,
 ) -> int:
     """Speak first questions of the corpus in ``text`` and other sentences of ``source`` with many voices, at 16 kHz.
 
@@ -72,6 +74,7 @@ def build_questions(
         seed: of every choice.
         workers: synthesisers at a time.
         progress: called with the recordings done so far and their total.
+        spread: who does the speaking.
 
     Returns:
         The number of recordings.
@@ -94,7 +97,7 @@ def build_questions(
                        pitch=round(pitch, 3), answer=answer, conversation=name)
             )  # fmt: skip
     rng.shuffle(scripts)
-    return record(scripts, out, QUESTION_RATE, workers, progress)
+    return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 
 def build_sentences(
@@ -106,6 +109,7 @@ def build_sentences(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    spread: Spread = here,
 ) -> int:
     """Speak sentences of ``source`` that nobody answers, for the ears' breadth: more voices, tempi and pitches.
 
@@ -127,7 +131,7 @@ def build_sentences(
                        pitch=round(pitch, 3))
             )  # fmt: skip
     rng.shuffle(scripts)
-    return record(scripts, out, QUESTION_RATE, workers, progress)
+    return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 
 def build_natural(
@@ -141,6 +145,7 @@ def build_natural(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    spread: Spread = here,
 ) -> int:
     """As ``build_questions``, in natural voices and averages of two of them; all that is held out is answered.
 
@@ -165,7 +170,7 @@ def build_natural(
                        pitch=round(pitch, 3), answer=answer, conversation=name)
             )  # fmt: skip
     rng.shuffle(scripts)
-    return record(scripts, out, QUESTION_RATE, workers, progress)
+    return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 
 def _natural_voice(rng: random.Random) -> Voice:
@@ -188,6 +193,7 @@ def build_answers(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    spread: Spread = here,
 ) -> int:
     """Speak the distinct answers of the corpus, and other short sentences, in the assistant's voice at 24 kHz.
 
@@ -210,7 +216,7 @@ def build_answers(
         split = "train" if rare and sentence not in chat else split_of(sentence)
         scripts.append(Script(text=sentence, split=split, voice=ASSISTANT))
     rng.shuffle(scripts)
-    return record(scripts, out, ANSWER_RATE, workers, progress)
+    return record(scripts, out, ANSWER_RATE, workers, progress, spread)
 
 
 def build_human(source: Path, out: Path, *, progress: Progress = lambda done, total: None) -> int:

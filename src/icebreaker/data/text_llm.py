@@ -4,6 +4,7 @@ Knows nothing of what it is asked. Replies come in the order of the prompts, and
 from an endpoint as far as its server honours ``seed``, from a folder but for the rounding of batches of other sizes.
 """
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ import torch
 
 from icebreaker.data.http import Poster, Refused
 from icebreaker.data.in_order import in_order
+from icebreaker.data.spread import Spread
 from icebreaker.errors import DataError
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.llm import LLM
 from icebreaker.models.sampling import SamplingConfig, sample
 
-__all__ = ["Asked", "EndpointLLM", "FolderLLM", "TextLLM", "TextLLMConfig", "load_text_llm"]
+__all__ = ["Asked", "EndpointLLM", "FolderLLM", "TextLLM", "TextLLMConfig", "load_text_llm", "spread_replies"]
 
 
 class Asked(NamedTuple):
@@ -68,6 +70,21 @@ def load_text_llm(config: TextLLMConfig) -> TextLLM:
         return EndpointLLM(config)
     assert config.folder is not None
     return FolderLLM(LLM.load(config.folder, config.device), config)
+
+
+def spread_replies(config: TextLLMConfig, asked: Sequence[Asked], spread: Spread) -> Iterator[str | None]:
+    """As ``TextLLM.replies``, ``config.workers`` prompts at a time, by workers that each load the LLM once."""
+    groups = [list(asked[start : start + config.workers]) for start in range(0, len(asked), config.workers)]
+    gpus = 1.0 if config.endpoint is None and config.device.startswith("cuda") else 0.0
+    for said in spread(functools.partial(_reply_group, config), groups, gpus=gpus):
+        yield from said
+
+
+def _reply_group(config: TextLLMConfig, group: list[Asked]) -> list[str | None]:
+    return list(_loaded(config).replies(group))
+
+
+_loaded = functools.cache(load_text_llm)  # once in each worker
 
 
 class EndpointLLM:

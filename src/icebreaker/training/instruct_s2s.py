@@ -1,5 +1,6 @@
 """The InstructS2S recipe with the units of a finished stage: joins ``data.instruct_s2s`` and ``unit_extraction``."""
 
+import functools
 import json
 import logging
 from pathlib import Path
@@ -12,8 +13,9 @@ from icebreaker.config import load_toml
 from icebreaker.data.instruct_s2s import InstructS2SConfig, build_instruct_s2s
 from icebreaker.data.instruct_s2s_speech import Units
 from icebreaker.data.recording import Progress
+from icebreaker.data.spread import Spread, here
 from icebreaker.errors import ConfigError
-from icebreaker.training.unit_extraction import CENTRES, UnitExtractionConfig, UnitExtractor
+from icebreaker.training.unit_extraction import CENTRES, LoadedUnits, UnitExtractionConfig, UnitExtractor
 
 __all__ = ["load_units", "run"]
 
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 REPORT_EVERY = 50
 
 
-def run(path: Path, source: Path, out: Path) -> str:
+def run(path: Path, source: Path, out: Path, spread: Spread = here) -> str:
     """Build the data that ``path`` describes, of sets under ``source``, in ``out``, or go on; the report as JSON.
 
     Raises:
@@ -29,7 +31,7 @@ def run(path: Path, source: Path, out: Path) -> str:
     """
     config = load_toml(path, InstructS2SConfig)
     units = load_units(config.units) if config.units is not None else None
-    report: dict[str, Any] = build_instruct_s2s(config, source, out, units=units, progress=_log)
+    report: dict[str, Any] = build_instruct_s2s(config, source, out, units=units, progress=_log, spread=spread)
     return json.dumps(report, indent=2)
 
 
@@ -39,13 +41,14 @@ def load_units(path: Path) -> Units:
     centres = stage.output / CENTRES
     if stage.kmeans is None and not centres.is_file():
         raise ConfigError(f"{centres}: no such file; run `icebreaker train {path}` first")
-    extractor = UnitExtractor.load(stage.features, centres if centres.is_file() else stage.kmeans or centres)
+    kmeans = centres if centres.is_file() else stage.kmeans or centres
+    UnitExtractor.load(stage.features, kmeans)  # what does not fit is told here, not by a worker
+    return functools.partial(_units, LoadedUnits(stage.features, kmeans.absolute()))
 
-    def units(waveform: NDArray[np.float32]) -> tuple[list[int], list[int]]:
-        found = extractor(waveform)
-        return found.units.tolist(), found.durations.tolist()
 
-    return units
+def _units(extractor: LoadedUnits, waveform: NDArray[np.float32]) -> tuple[list[int], list[int]]:
+    found = extractor(waveform)
+    return found.units.tolist(), found.durations.tolist()
 
 
 def _log(step: str) -> Progress:

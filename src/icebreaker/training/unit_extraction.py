@@ -4,6 +4,7 @@ Features come from one layer of a HuBERT folder, as in the paper, or where none 
 are written without consecutive duplicates and with their durations, which the vocoder learns to predict.
 """
 
+import functools
 import json
 import logging
 import random
@@ -21,6 +22,7 @@ from icebreaker.audio.pcm import load_audio
 from icebreaker.config import to_mapping
 from icebreaker.data.kmeans import fit_centres, read_centres, write_centres
 from icebreaker.data.manifest import Item, read_manifest
+from icebreaker.data.spread import Spread, here, on_ray
 from icebreaker.errors import ConfigError, DataError
 from icebreaker.models.encoder_features import EncoderFeatures
 from icebreaker.models.hubert_features import HubertFeatures
@@ -29,7 +31,15 @@ from icebreaker.training.codec_batches import levelled
 from icebreaker.training.hearing import load_encoder
 from icebreaker.training.loop import StepReport
 
-__all__ = ["SpokenUnits", "UnitExtractionConfig", "UnitExtractor", "UnitFeaturesConfig", "read_units", "run"]
+__all__ = [
+    "LoadedUnits",
+    "SpokenUnits",
+    "UnitExtractionConfig",
+    "UnitExtractor",
+    "UnitFeaturesConfig",
+    "read_units",
+    "run",
+]
 
 logger = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000
@@ -63,6 +73,7 @@ class UnitExtractionConfig:
     fit_recordings: int = 2000  # drawn from the training split
     fit_frames: int = 1_000_000  # at most
     seed: int = 0
+    ray: str | None = None  # extract on a Ray cluster: "local", or its address
 
 
 class SpokenUnits(NamedTuple):
@@ -96,6 +107,23 @@ class UnitExtractor:
         return SpokenUnits(*merge_runs(self.quantiser(self.features(torch.from_numpy(heard)))))
 
 
+@dataclass(frozen=True)
+class LoadedUnits:
+    """The extractor of ``features`` and ``kmeans``, loaded by each process when it is first asked: small to send."""
+
+    features: UnitFeaturesConfig
+    kmeans: Path
+
+    def __call__(self, waveform: NDArray[np.float32]) -> SpokenUnits:
+        """Units of a waveform [S] at 16 kHz."""
+        return _loaded(self.features, self.kmeans)(waveform)
+
+
+@functools.cache
+def _loaded(features: UnitFeaturesConfig, kmeans: Path) -> UnitExtractor:
+    return UnitExtractor.load(features, kmeans)
+
+
 def load_features(config: UnitFeaturesConfig) -> EncoderFeatures | HubertFeatures:
     """The feature model that ``config`` names.
 
@@ -121,8 +149,12 @@ def run(config: UnitExtractionConfig, progress: Callable[[StepReport], None] = l
         write_centres(own, read_centres(config.kmeans))
     elif not own.exists():
         write_centres(own, fit(config, features, items))
-    extractor = UnitExtractor(features, Quantiser(read_centres(own)), level=config.features.level)
-    extract(extractor, items, config.output / UNITS, progress)
+    if config.ray is not None:
+        cluster = on_ray(None if config.ray == "local" else config.ray)
+        extract(LoadedUnits(config.features, own.absolute()), items, config.output / UNITS, progress, cluster)
+    else:
+        extractor = UnitExtractor(features, Quantiser(read_centres(own)), level=config.features.level)
+        extract(extractor, items, config.output / UNITS, progress)
     (config.output / "config.json").write_text(json.dumps(to_mapping(config), indent=2) + "\n")
 
 
@@ -144,22 +176,26 @@ def fit(config: UnitExtractionConfig, features: EncoderFeatures | HubertFeatures
 
 
 def extract(
-    extractor: UnitExtractor,
+    extractor: "UnitExtractor | LoadedUnits",
     items: Sequence[Item],
     path: Path,
     progress: Callable[[StepReport], None] = lambda report: None,
+    spread: Spread = here,
 ) -> None:
     """Append {"id", "units", "durations"} for every item that ``path`` lacks; a line cut short is made again."""
     done = {name for name, _ in _whole_lines(path)}
+    waiting = [item for item in items if item.id not in done]
+    made = spread(functools.partial(_units_of, extractor), [item.audio.absolute() for item in waiting])
     with path.open("a") as file:
-        for number, item in enumerate(items, start=1):
-            if item.id in done:
-                continue
-            units, durations = extractor(load_audio(item.audio, SAMPLE_RATE))
+        for number, (item, (units, durations)) in enumerate(zip(waiting, made, strict=True), start=1 + len(done)):
             row = {"id": item.id, "units": units.tolist(), "durations": durations.tolist()}
             file.write(json.dumps(row) + "\n")
             file.flush()
             progress(StepReport(number, 0.0, 0.0, 0.0, {}, len(items)))
+
+
+def _units_of(extractor: "UnitExtractor | LoadedUnits", path: Path) -> SpokenUnits:
+    return extractor(load_audio(path, SAMPLE_RATE))
 
 
 def read_units(path: Path) -> dict[str, SpokenUnits]:
