@@ -1,0 +1,218 @@
+"""Every part by itself: time, the least time the device could take, and how close it comes; naive ways beside some.
+
+The floor is bytes that must be read over the measured bandwidth, or multiplications over the measured peak, whichever
+takes longer: weights once, each row's keys and values once. FLOPs are counted by torch on the very call.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+
+from benchmarks.published.machine import Machine
+from benchmarks.published.reference import GrowingDecoder, copied
+from benchmarks.published.shapes import Omni
+from icebreaker.dialogue.parts import Parts
+from icebreaker.models.codec_stream import CodecStream
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.llm import LLM
+
+__all__ = ["Row", "decode_ticks", "listening", "omni_parts", "speaking"]
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        part: what was done.
+        batch: conversations at once.
+        context: LLM positions of each; 0 where there is no context.
+        ms: least time of all repetitions.
+        median_ms: half of them took less.
+        floor_ms: the least time the device could take.
+        bound: what the floor is, memory or arithmetic.
+        naive_ms: the same by the plain pipeline's way.
+    """
+
+    part: str
+    batch: int
+    context: int
+    ms: float
+    median_ms: float
+    floor_ms: float
+    bound: str
+    naive_ms: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of what the device could do at most, reached."""
+        return self.floor_ms / self.ms
+
+
+def weights(*modules: nn.Module) -> int:
+    """Bytes of all parameters, each once."""
+    found = {id(p): p.numel() * p.element_size() for module in modules for p in module.parameters()}
+    return sum(found.values())
+
+
+def measured(
+    machine: Machine, part: str, work: Work, bytes_read: float, *, batch: int, context: int = 0,
+    single: bool = False, naive: Work | None = None,
+) -> Row:  # fmt: skip
+    """Time ``work``; ``single``: it computes in float32."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        work()
+    able = replace(machine, flops=machine.float32_flops) if single else machine
+    floor, bound = able.floor_s(bytes_read, counter.get_total_flops())
+    with torch.inference_mode():
+        timing = machine.time(work)
+        other = None if naive is None else 1e3 * machine.time(naive).least
+    return Row(part, batch, context, 1e3 * timing.least, 1e3 * timing.median, 1e3 * floor, bound, other)
+
+
+def listening(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
+    """Features, encoder and adapter for 160 ms of each conversation."""
+    for batch in batches:
+        waveform = torch.randn(batch, 2560, device=machine.device) / 8
+        state = parts.fbank.initial_state(batch)
+        fbank, _ = parts.fbank(waveform, state)
+        yield measured(machine, "features, 160 ms", lambda: parts.fbank(waveform, state), 0, batch=batch, single=True)  # noqa: B023
+        encoder = parts.encoder.initial_state(batch)
+        for _ in range(17):  # the cache is full then
+            _, encoder = parts.encoder(fbank, encoder)
+        frames, _ = parts.encoder(fbank, encoder)
+        kept = sum(t.numel() * t.element_size() for layer in encoder.layers for t in layer if t is not None)
+        yield measured(
+            machine, "encoder, 160 ms", lambda: parts.encoder(fbank, encoder), weights(parts.encoder) + kept,  # noqa: B023
+            batch=batch,
+        )  # fmt: skip
+        adapter = parts.adapter.initial_state(batch)
+        work = lambda: parts.adapter(frames, adapter)  # noqa: B023, E731
+        yield measured(machine, "adapter, 160 ms", work, weights(parts.adapter), batch=batch)
+
+
+def decode_ticks(
+    llm: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
+) -> Iterator[Row]:
+    """One token for every conversation: embedding, layers, head; at batch 1 beside a cache that grows and is copied."""
+    for context in contexts:
+        for batch in batches:
+            if not fits(batch * (context + 64) * llm.cache_bytes_per_position()):
+                continue
+            cache = llm.new_cache(batch, context + 64)
+            cache = cache._replace(length=cache.length + context)
+            ids = torch.ones(batch, 1, dtype=torch.long, device=machine.device)
+            read = weights(llm.model) - _unread(llm) + batch * context * llm.cache_bytes_per_position()
+            naive = _plain_tick(llm, ids, cache, context) if batch == 1 else None
+            yield measured(
+                machine, "LLM, one token", lambda: _tick(llm, ids, cache), read, batch=batch, context=context,  # noqa: B023
+                naive=naive,
+            )  # fmt: skip
+
+
+def _tick(llm: LLM, ids: Tensor, cache: KVCache) -> Tensor:
+    hidden, _ = llm(llm.embed(ids), cache, torch.ones_like(ids[:, 0]))
+    return llm.logits(hidden[:, -1])
+
+
+def _unread(llm: LLM) -> int:
+    """An embedding of its own is looked up, not read."""
+    own = llm.embedding.weight is not llm.model.get_output_embeddings().weight
+    return llm.embedding.weight.nbytes if own else 0
+
+
+def _plain_tick(llm: LLM, ids: Tensor, cache: KVCache, context: int) -> Work:
+    grown = DynamicCache()
+    for layer, (key, value) in enumerate(zip(cache.keys, cache.values, strict=True)):
+        grown.update(key[:, :, :context].clone(), value[:, :, :context].clone(), layer)
+
+    def tick() -> Tensor:
+        own = copied(grown)
+        output = llm.model.base_model(input_ids=ids, past_key_values=own, use_cache=True)
+        copied(own)  # the snapshot of the release
+        return llm.logits(output.last_hidden_state[:, -1])
+
+    return tick
+
+
+def prefills(llm: LLM, machine: Machine, lengths: tuple[int, ...]) -> Iterator[Row]:
+    """Reading a prompt into an empty conversation."""
+    for length in lengths:
+        vectors = torch.zeros(1, length, llm.width, device=machine.device, dtype=llm.embedding.weight.dtype)
+        cache, count = llm.new_cache(1, length), torch.tensor([length], device=machine.device)
+        work = lambda: llm(vectors, cache, count)  # noqa: B023, E731
+        layers = weights(llm.model.base_model) - llm.embedding.weight.nbytes
+        yield measured(machine, f"LLM, {length} positions at once", work, layers, batch=1)
+
+
+def speaking(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
+    """The speech decoder's start and its codes, and the codec."""
+    lm, width, dtype = parts.codec_lm, parts.llm.width, parts.llm.embedding.weight.dtype
+    for batch in batches:
+        text, prefix = (torch.randn(batch, n, width, device=machine.device).to(dtype) for n in (6, 6))
+        lengths = torch.full((batch,), 6, device=machine.device)
+        begin = lambda: lm.prefill(text, lengths, prefix, lengths, max_codes=200)  # noqa: B023, E731
+        read = weights(lm.pre_nn, lm.layers) + (weights(lm.prefix_layers) if lm.config.prefix else 0)
+        yield measured(machine, "speech decoder, start of a segment of 6 tokens", begin, read, batch=batch)
+        state = begin()
+        codes = torch.full((batch,), lm.config.sos, device=machine.device)
+        kept = batch * int(state.length[0]) * lm.config.hidden * 2 * lm.config.blocks * state.keys.element_size()
+        growing = GrowingDecoder(lm, state)
+        yield measured(
+            machine, "speech decoder, one code", lambda: lm.step(codes, state), weights(lm.layers, lm.head) + kept,  # noqa: B023
+            batch=batch, naive=(lambda: growing.step(codes)) if batch == 1 else None,  # noqa: B023
+        )  # fmt: skip
+        yield _codec(parts, machine, batch)
+
+
+def _codec(parts: Parts, machine: Machine, batch: int) -> Row:
+    """Eight codes of a steady stream; naively 60 for every 40, so 12 for 8."""
+    stream, config = CodecStream(parts.codec), parts.codec.config
+    codes = torch.randint(config.codes, (batch, 40), device=machine.device)
+    eight, forty = (torch.full((batch,), n, device=machine.device) for n in (8, 40))
+    goes_on = torch.zeros(batch, dtype=torch.bool, device=machine.device)
+    with torch.inference_mode():
+        _, _, state = stream(codes, forty, goes_on, stream.initial_state(batch))
+        overlapping = codes[:, torch.arange(60) % 40]
+        naive = 1e3 * machine.time(lambda: parts.codec.decode(overlapping)).least * 8 / 40
+    row = measured(
+        machine, "codec, 8 codes (0.2 s)", lambda: stream(codes[:, :8], eight, goes_on, state),
+        weights(parts.codec.generator), batch=batch, single=True,
+    )  # fmt: skip
+    return replace(row, naive_ms=naive)
+
+
+def omni_parts(omni: Omni, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
+    """LLaMA-Omni's ears, units and vocoder; units naively: all frames anew at the 40th token."""
+    for batch in batches:
+        mel = torch.randn(batch, 2 * omni.encoder.config.frames, omni.encoder.config.mels, device=machine.device)
+        heard = omni.encoder(mel)
+        yield measured(machine, "Whisper encoder, 30 s", lambda: omni.encoder(mel), weights(omni.encoder), batch=batch)  # noqa: B023
+        work = lambda: omni.adaptor(heard, omni.adaptor.initial_state(batch))  # noqa: B023, E731
+        yield measured(machine, "speech adaptor, 30 s", work, weights(omni.adaptor), batch=batch)
+        yield _units(omni, machine, batch)
+        frames = torch.randint(omni.vocoder.config.units, (batch, 20), device=machine.device)
+        embedded = omni.vocoder.embed(frames, None)[0]
+        work = lambda: omni.vocoder.generator(embedded, None)  # noqa: B023, E731
+        read = weights(omni.vocoder.generator)
+        yield measured(machine, "unit vocoder, 20 frames (0.4 s)", work, read, batch=batch, single=True)
+
+
+def _units(omni: Omni, machine: Machine, batch: int) -> Row:
+    decoder, before = omni.unit_ctc, 39
+    width, dtype = decoder.config.llm_dim, decoder.input.weight.dtype
+    states = torch.randn(batch, before + 1, width, device=machine.device).to(dtype)
+    some, all_, one = (torch.full((batch,), n, device=machine.device) for n in (before, before + 1, 1))
+    with torch.inference_mode():
+        _, state = decoder(states[:, :before], some, decoder.initial_state(batch, before + 2))
+    return measured(
+        machine, "unit decoder, the 40th token", lambda: decoder(states[:, before:], one, state), weights(decoder),
+        batch=batch, naive=(lambda: decoder.train_forward(states, all_)) if batch == 1 else None,
+    )  # fmt: skip
