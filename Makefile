@@ -56,6 +56,11 @@ test-packages:
 data-packages:
 	scripts/install-debian $(DATA_DEBS)
 
+# On a GPU, about seven minutes: tables and JSON for docs/performance.md. BENCH="--size tiny --device cpu" tries it out.
+BENCH ?= --size 7b --json bench-gpu.json --markdown bench-gpu.md
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.published $(BENCH)
+
 bench: $(VENV)/.installed-test
 	for file in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
