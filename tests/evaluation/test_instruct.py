@@ -11,6 +11,7 @@ from icebreaker.evaluation import instruct as module
 from icebreaker.evaluation.instruct import InstructConfig, evaluate_instruct
 from icebreaker.evaluation.instructions import Instruction, read_instructions
 from icebreaker.evaluation.judge import Verdict
+from icebreaker.evaluation.report import Curves
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.systems import LocalModel
 from icebreaker.talking import Answer, load_dialogue
@@ -110,7 +111,26 @@ def test_omega_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(report.figures) == ["10", "inf"]
     page = report.markdown()
     assert "| Omega inf | – | – | – | – | 16.67 |" in page  # no judge, no marks
-    assert "| LLaMA-Omni, 10 (UTMOS 3.2304) | 236.18 | 1.82 |" in page
+    assert "| LLaMA-Omni, 10 (UTMOS 3.2304) | 236.18 | – | 1.82 |" in page
+    assert "| inf | 40.00 | 30.00 | 1.00 | 16.67 |" in page  # each parrot's first answer: 10 ms to text, 40 to sound
+    assert "first sound 40 to 40 ms, lagging words 1.0 to 1.0, ASR-WER 16.7 to 16.7 %." in page
+
+
+def test_the_curves_are_ours_beside_the_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_recogniser", lambda name: HardOfHearing())
+    waits = {10.0: Parrot(), 40.0: Parrot(), float("inf"): Parrot()}
+    waits[40.0].asked, waits[float("inf")].asked = 1, 2
+    monkeypatch.setattr(module, "_systems", lambda system, omegas: {f"{o:g}": waits[o] for o in omegas})
+    run = Run(system=Parrot(), model={}, out=tmp_path, label="parrot")
+    report = evaluate_instruct(run, [instruction("a", "one")], InstructConfig(mos="", omegas=(10.0, 40.0, np.inf)))
+    assert isinstance(report.chart, Curves)
+    wait, lag, wer = report.chart.panels
+    assert list(wait.ticks) == ["10", "20", "40", "60", "80", "100", "inf"]
+    assert wait.lines["parrot"] == [(0, 40.0), (2, 80.0), (6, 120.0)]
+    assert wait.lines["LLaMA-Omni"][0] == (0, 236.18)
+    assert lag.lines["parrot"] == [(0, 1.0), (2, 2.0), (6, 3.0)]
+    assert [value for _, value in wer.lines["parrot"]] == pytest.approx([100 / 6] * 3)
+    assert tmp_path / "instruct.png" in report.write(tmp_path)
 
 
 def test_formats(tmp_path: Path) -> None:

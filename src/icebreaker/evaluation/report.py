@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from icebreaker.errors import ConfigError
 from icebreaker.extras import load_extra
 
-__all__ = ["Cell", "Chart", "Report", "Table"]
+__all__ = ["Cell", "Chart", "Curves", "Panel", "Report", "Table"]
 
 Cell = str | float | int | None
 
@@ -47,6 +47,29 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """One figure over another, in a picture of its own: each line is a system, points of (x, y).
+
+    Attributes:
+        title: what is drawn.
+        ticks: names of the places x = 0, 1, ...
+        lines: by system; a place without a value is left out.
+    """
+
+    title: str
+    ticks: Sequence[str]
+    lines: Mapping[str, Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Panels beside each other over one axis."""
+
+    axis: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
 class Report:
     """Figures, how they are shown, and what they depend on.
 
@@ -64,7 +87,7 @@ class Report:
     facts: Mapping[str, Any]
     tables: Sequence[Table]
     notes: Sequence[str] = ()
-    chart: Chart | None = None
+    chart: Chart | Curves | None = None
 
     def markdown(self) -> str:
         """The whole page."""
@@ -87,10 +110,9 @@ class Report:
         files = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
         files[0].write_text(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str) + "\n")
         files[1].write_text(self.markdown())
-        if self.chart is not None and self.chart.bars:
-            picture = folder / f"{self.name}.png"
-            if _draw(self.chart, picture):
-                files.append(picture)
+        picture = folder / f"{self.name}.png"
+        if self.chart is not None and _draw(self.chart, picture):
+            files.append(picture)
         return files
 
 
@@ -107,12 +129,37 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _draw(chart: Chart, path: Path) -> bool:
+def _draw(chart: Chart | Curves, path: Path) -> bool:
+    """Whether there was something to draw, and something to draw it with."""
     try:
         figures = load_extra("matplotlib.figure", "plots")
     except ConfigError:
         return False
-    figure = figures.Figure(figsize=(8, 1.2 + 0.35 * len(chart.bars)), layout="constrained")
+    figure = _bars(chart, figures.Figure) if isinstance(chart, Chart) else _curves(chart, figures.Figure)
+    if figure is not None:
+        figure.savefig(path, dpi=110)
+    return figure is not None
+
+
+def _curves(chart: Curves, figure_of: Callable[..., Any]) -> Any:
+    panels = [panel for panel in chart.panels if any(panel.lines.values())]
+    if not panels:
+        return None
+    figure = figure_of(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, points in panel.lines.items():
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+        axes.set(title=panel.title, xlabel=chart.axis, ylim=(0, None))
+        axes.legend(fontsize="small")
+    return figure
+
+
+def _bars(chart: Chart, figure_of: Callable[..., Any]) -> Any:
+    if not chart.bars:
+        return None
+    figure = figure_of(figsize=(8, 1.2 + 0.35 * len(chart.bars)), layout="constrained")
     axes = figure.subplots()
     labels, values = list(chart.bars), [0.0 if math.isnan(value) else value for value in chart.bars.values()]
     axes.barh(labels, values, color="tab:blue")
@@ -124,5 +171,4 @@ def _draw(chart: Chart, path: Path) -> bool:
         axes.legend(fontsize="small")
     axes.invert_yaxis()
     axes.set(title=chart.title, xlabel=chart.unit)
-    figure.savefig(path, dpi=110)
-    return True
+    return figure
