@@ -31,7 +31,11 @@ def test_decoder_matches_the_official_one(case: str) -> None:
     decoder, golden = omni_parts().unit_ctc, arrays(f"g5_ctc_{case}")
     states = arrays(f"g4_llm_{case}")["hidden"][None]
     tokens = one(states.shape[1])
+    seen: list[torch.Tensor] = []
+    hook = decoder.output.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     logits, _ = decoder(states, tokens, decoder.initial_state(1))
+    hook.remove()
+    torch.testing.assert_close(seen[0][0], golden["decoder_out"], atol=3e-3, rtol=0)
     torch.testing.assert_close(logits[0], golden["logits"], atol=3e-3, rtol=0)
     assert logits[0].argmax(-1).tolist() == golden["argmax"].tolist()
     units, _ = decoder.units(states, tokens, decoder.initial_state(1))
