@@ -47,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU, float32 on a CPU")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--contexts", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
+    parser.add_argument("--replies", type=int, default=8, help="of the eight whose first audio is measured")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--minutes", type=float, default=7.0, help="after which no new measurement begins")
     parser.add_argument("--rounds", type=int, default=20)
@@ -133,7 +134,7 @@ def first_audio(bench: Bench) -> None:
         bench.left_out.append("first audio: only the Freeze-Omni shapes have a plain pipeline to compare with")
         return
     whole = parts(bench.shape, bench.device, bench.machine.dtype)
-    bench.take("first_audio", compare(whole, FIRST_CONTEXT, bench.machine, bench.in_time))
+    bench.take("first_audio", compare(whole, FIRST_CONTEXT, bench.machine, bench.options.replies, bench.in_time))
     crowd = (n for n in bench.options.batches if n in (8, 16, 32))
     bench.take("many", (many(whole, FIRST_CONTEXT, n, bench.machine) for n in crowd))
 

@@ -73,15 +73,17 @@ def plain(reference: Reference, cache: DynamicCache, reply: Sequence[int], rate:
     return judge(packets, rate)
 
 
-def compare(parts: Parts, positions: int, machine: Machine, in_time: Callable[[], bool]) -> Iterator[dict[str, object]]:
-    """A row for every reply, ours and the plain pipeline in turn, then a summary."""
+def compare(
+    parts: Parts, positions: int, machine: Machine, count: int, in_time: Callable[[], bool]
+) -> Iterator[dict[str, object]]:
+    """A row for each of the first ``count`` replies, ours and the plain pipeline in turn, then a summary."""
     told, reference = Told(parts), Reference(parts)
     rate, starts = told.sample_rate, list[tuple[Start, Start]]()
     replies = [tuple(parts.llm.tokenizer.encode(text, add_special_tokens=False)) for text in REPLIES]
     cache = filled(parts, positions, told)
     ours(told, positions, replies[:1], machine)  # warm
     plain(reference, copied(cache), replies[0], rate, machine)
-    for text, reply in zip(REPLIES, replies, strict=True):
+    for text, reply in list(zip(REPLIES, replies, strict=True))[:count]:
         if starts and not in_time():
             break
         mine = ours(told, positions, [reply], machine)[0]

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from icebreaker.audio.fbank import Fbank
+from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue.parts import DialogueSettings, Parts
 from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.chat import ChatPrompt
@@ -59,12 +60,14 @@ class Shape:
         llm: what the transformers configuration is given.
         family: ``qwen2`` or ``llama``.
         small: tiny encoder and decoders too, for trying the script out.
+        bundle: the trained model that is meant, instead of random weights.
     """
 
     name: str
     llm: dict[str, object]
     family: str = "qwen2"
     small: bool = False
+    bundle: str | None = None
 
     @property
     def llm_dim(self) -> int:
@@ -97,6 +100,7 @@ SHAPES = {
         _sizes(4096, 32, 32, 8, 14336, 128256, rope_theta=5e5, max_position_embeddings=131072),
         family="llama",
     ),
+    "mini": Shape("mini, the bundled model", _sizes(256, 4, 4, 2, 768, 2048), bundle="mini"),
     "tiny": Shape(
         "tiny, to try the script out", _sizes(64, 2, 4, 2, 96, 512, tie_word_embeddings=True, **QWEN2), small=True
     ),
@@ -150,6 +154,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def parts(shape: Shape, device: torch.device, dtype: torch.dtype) -> Parts:
     """Everything that a Freeze-Omni dialogue needs; the codec stays in float32, as in the official implementation."""
+    if shape.bundle:
+        return load_parts(shape.bundle, None, device=device, dtype=dtype)
     language = llm(shape, device, dtype)
     width = shape.llm_dim
     if shape.small:

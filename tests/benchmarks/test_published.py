@@ -21,7 +21,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_table_on_the_cpu(tmp_path: Path) -> None:
     done = run(
         *("--size", "tiny", "--device", "cpu", "--batches", "1", "8", "--contexts", "64", "--rounds", "1"),
-        *("--patience", "0.01", "--json", str(tmp_path / "run.json"), "--markdown", str(tmp_path / "run.md")),
+        *(
+            "--patience",
+            "0.01",
+            "--replies",
+            "1",
+            "--json",
+            str(tmp_path / "run.json"),
+            "--markdown",
+            str(tmp_path / "run.md"),
+        ),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run.json").read_text())
