@@ -110,3 +110,34 @@ def test_what_comes_in_pieces_is_the_same(voice: Waveform) -> None:
             detector.play(voice[start : start + size])
     microphone = through_a_room(voice, 120, 0.4)
     assert verdicts(whole, microphone) == verdicts(pieces, microphone)
+
+
+@pytest.mark.parametrize(("seconds", "certain"), [(0.6, False), (1.6, True)])
+def test_a_silent_microphone_shows_that_there_is_no_echo(voice: Waveform, seconds: float, certain: bool) -> None:
+    """Headphones in a quiet room: known as soon as an echo of the longest delay would have come."""
+    detector = EchoDetector()
+    detector.begin(0)
+    detector.play(voice)
+    verdicts(detector, np.zeros(int(16000 * seconds), np.float32))
+    assert detector.certain is certain
+
+
+def test_the_first_words_over_the_first_reply_are_no_echo(voice: Waveform, question: Waveform) -> None:
+    """Most delays were refuted by silence, and at the others the envelopes differ."""
+    detector = EchoDetector()
+    detector.begin(0)
+    detector.play(voice)
+    microphone = np.concatenate([np.zeros(9600, np.float32), question[8000:18000]])
+    verdicts(detector, microphone)
+    assert not detector.certain
+    assert detector.excludes(480.0)
+
+
+@pytest.mark.parametrize("spoken_ms", [240, 480, 800])
+@pytest.mark.parametrize(("delay_ms", "gain"), [(40, 1.0), (80, 0.3), (350, 0.1), (900, 0.6)])
+def test_the_first_echo_is_not_excluded(voice: Waveform, delay_ms: float, gain: float, spoken_ms: int) -> None:
+    detector = EchoDetector()
+    detector.begin(0)
+    detector.play(voice)
+    verdicts(detector, through_a_room(voice, delay_ms, gain)[: int(16 * (delay_ms + 60 + spoken_ms))])
+    assert not detector.excludes(float(spoken_ms))

@@ -204,13 +204,16 @@ class Speaker:
         return replace(now, last=code, history=history, ended=len(history) >= self.settings.max_codes), [code]
 
     def _render(self, drawn: Mapping[int, list[int]], state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:
-        """Those that end, which bring out what the codec holds back, apart from those that go on: nobody is padded."""
+        """Rows of about as many codes together, and those that end, which bring out what the codec holds back, apart:
+        nobody's work is padded to somebody else's."""
+        groups: dict[tuple[bool, int], dict[int, list[int]]] = {}
+        for i, new in drawn.items():
+            key = _speaking(state, i).ended, -(-len(new) // self.settings.codes_per_step)
+            groups.setdefault(key, {})[i] = new
         sound: dict[int, Tensor] = {}
-        for ends in (False, True):
-            rows = {i: new for i, new in drawn.items() if _speaking(state, i).ended is ends}
-            if rows:
-                new, state = self._render_some(rows, ends, state)
-                sound |= new
+        for (ends, _), rows in groups.items():
+            new_sound, state = self._render_some(rows, ends, state)
+            sound |= new_sound
         return sound, state
 
     def _render_some(

@@ -19,7 +19,9 @@ from icebreaker.dialogue import Dialogue
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.state import DialogueState, Manner, Reply, Row, Utterance, truncate, with_row
 from icebreaker.duplex import DuplexConfig, Turn
+from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.llm_ticks import LLMTicks
 from icebreaker.streaming import put_row
 
 __all__ = ["PROMPTS", "Device", "Probabilities", "Slot", "blob_keys"]
@@ -63,6 +65,10 @@ class Device:
         if isinstance(dialogue.model, Parts):
             self.prompts = dialogue.model.prompts.prompt_embeddings.weight
         self.state: DialogueState = self.dialogue.initial_state([0] * slots, capacity, before_ids=())
+        if self.llm.embedding.weight.is_cuda:  # launching the kernels of a tick one by one would take longer than it
+            self.llm.ticks = LLMTicks(self.llm, self.state.context)
+            if isinstance(dialogue.model, Parts):
+                dialogue.model.codec_lm.ticks = CodecLMTicks(dialogue.model.codec_lm)
 
     # One slot.
 
@@ -213,21 +219,30 @@ class Device:
 
         return probabilities, self._each(rows, run)
 
-    def speak(self, wanted: Mapping[int, float]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
-        """Draw and render for some slots, about as many seconds as ``wanted`` of each.
+    def draw(self, wanted: Mapping[int, float]) -> tuple[dict[int, list[int]], dict[int, Exception]]:
+        """Draw codes for some slots, for about as many seconds of sound as ``wanted`` of each.
 
         Returns:
-            New sound [S] of each slot, and the slots that failed.
+            What ``render`` has to make sound of, by slot, and the slots that failed.
         """
-        sound: dict[int, Tensor] = {}
+        codes: dict[int, list[int]] = {}
 
         def run(some: Collection[int]) -> None:
             state = self.dialogue.prefill(self.state, some)
-            drawn, state = self.dialogue.draw(state, some, wanted)
-            audio, self.state = self.dialogue.render(drawn, state)
+            drawn, self.state = self.dialogue.draw(state, some, wanted)
+            codes.update(drawn)
+
+        return codes, self._each(list(wanted), run)
+
+    def render(self, codes: Mapping[int, list[int]]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Make sound of what was drawn: new sound [S] of each slot, and the slots that failed."""
+        sound: dict[int, Tensor] = {}
+
+        def run(some: Collection[int]) -> None:
+            audio, self.state = self.dialogue.render({i: codes[i] for i in some}, self.state)
             sound.update({i: audio[i].float().cpu() for i in some if len(audio[i])})
 
-        return sound, self._each(list(wanted), run)
+        return sound, self._each(list(codes), run)
 
     def bytes_per_slot(self) -> int:
         """Memory of one slot: caches and states."""

@@ -33,6 +33,9 @@ REVERB_HOPS = 6  # a room rings on: the loudest of the newest played frames coun
 STICKS_OUT = 0.25  # share of the bands and frames of a window above which somebody else speaks
 FADE_DB_PER_HOP = 0.5
 VOTES = 3  # windows that decide together
+LOUD_DB = -40.0  # of what was played: its echo would be heard, were there one
+REFUTING = 12  # hops of silence at the microphone, where an echo of something loud was due, that refute a delay
+LEAST_SPAN = 20  # hops over which envelopes can be compared at all
 LOOKED_LONG = 60  # windows with something to hear after which no delay found means that there is no echo
 
 Bands = NDArray[np.float32]  # [hops, bands] in dB
@@ -56,6 +59,7 @@ class EchoDetector:
         self._found: tuple[int, ...] = ()  # delays that the newest windows found
         self._fit = 0.0  # at the known delay
         self._looked = 0  # windows that something was to be heard in
+        self._missed = np.zeros(MAX_DELAY + 1, np.int64)  # by delay: hops in which its echo was due and was not there
 
     @property
     def delay_ms(self) -> float | None:
@@ -93,6 +97,7 @@ class EchoDetector:
         if not self._anything_played():
             return False
         self._looked += 1
+        self._refute(bands)
         self._align()
         if self._delay is None or self._gain is None:
             return False
@@ -105,7 +110,19 @@ class EchoDetector:
     @property
     def certain(self) -> bool:
         """Whether it knows where the echo lies, or that there is none (headphones, or a client that cancels it)."""
-        return self._delay is not None or self._looked >= LOOKED_LONG
+        return self._delay is not None or self._looked >= LOOKED_LONG or bool((self._missed >= REFUTING).all())
+
+    def excludes(self, voiced_ms: float) -> bool:
+        """Whether the newest ``voiced_ms`` of speech cannot be echo: at every delay where an echo of what was played
+        before was not missed, the envelopes do not fit."""
+        delays, hops = self._missed < REFUTING, min(len(self._heard), SPAN, int(voiced_ms) // 10)
+        if not delays.any():
+            return True
+        if hops < LEAST_SPAN:
+            return False
+        played = np.maximum(self._span(self._hop - hops - MAX_DELAY, self._hop), FLOOR_DB)
+        views = np.lib.stride_tricks.sliding_window_view(played, hops, axis=0)[::-1][delays]  # [delay, bands, hops]
+        return float(_correlation(views, np.maximum(self._heard[-hops:], FLOOR_DB).T).max()) < FIT
 
     def may_echo(self, position: int) -> bool:
         """Whether anything that was played can be heard at ``position`` at all."""
@@ -132,9 +149,19 @@ class EchoDetector:
         ringing = [span[REVERB_HOPS - back : len(span) - back] - FADE_DB_PER_HOP * back for back in range(REVERB_HOPS)]
         return np.asarray(np.max(ringing, axis=0)[-hops:], np.float32)
 
+    def _refute(self, bands: Bands) -> None:
+        """Where the newest hops [n, bands] of the microphone are silent, an echo of what was loud is missed."""
+        played = self._span(self._hop - len(bands) - MAX_DELAY, self._hop)
+        loud = played.max(axis=1) > LOUD_DB
+        for hop in np.flatnonzero((bands <= FLOOR_DB + MARGIN_DB).all(axis=1)):
+            self._missed += loud[hop : hop + MAX_DELAY + 1][::-1]
+
     def _align(self) -> None:
         """Find the delay by which the played envelopes fit the heard ones best, and each band's gain."""
         if len(self._heard) < SPAN:
+            return
+        if not (self._heard > FLOOR_DB + MARGIN_DB).any():
+            self._found, self._fit = (), 0.0
             return
         heard = np.maximum(self._heard, FLOOR_DB)
         played = np.maximum(self._span(self._hop - SPAN - MAX_DELAY, self._hop), FLOOR_DB)

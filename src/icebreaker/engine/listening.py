@@ -164,7 +164,7 @@ class Listening:
         now, patience = self.ear, self.patience
         if not heard.confirmed:
             needed = patience.confirm_ms
-            if self.echo.may_echo(self.window_at) and not self.echo.certain:
+            if now.voiced_ms >= needed and self._may_be_echo(now.voiced_ms):
                 needed = max(needed, UNCERTAIN_MS)
             if not self.talking.audible(now_s) or now.voiced_ms >= needed:
                 self._confirm(heard, now_s)
@@ -174,6 +174,10 @@ class Listening:
         too_long = self.window_at - heard.start >= MAX_UTTERANCE_S * SAMPLE_RATE
         if heard.confirmed and (now.quiet_ms >= patience.silence_ms or too_long):
             self._end(heard, self.window_at)
+
+    def _may_be_echo(self, voiced_ms: float) -> bool:
+        """Whether speech of so long may yet turn out to be the assistant's own."""
+        return self.echo.may_echo(self.window_at) and not self.echo.certain and not self.echo.excludes(voiced_ms)
 
     def judge_chunk(self, probabilities: Probabilities, now_s: float) -> None:
         """The state head's verdict on what was heard so far."""

@@ -21,7 +21,7 @@ from icebreaker.audio.vad import Silero, SileroState
 from icebreaker.dialogue.parts import Parts
 from icebreaker.engine.device import Device
 from icebreaker.engine.live import Live
-from icebreaker.engine.pacing import Pacing
+from icebreaker.engine.pacing import DRY_S, Pacing
 
 __all__ = ["Loop"]
 
@@ -234,15 +234,19 @@ class Loop:
         return row.for_context is not None or row.for_branch is not None
 
     def _speak(self, seated: dict[int, Live]) -> bool:
+        """Draw for everybody together, then render and send what is awaited before the rest."""
         leads = self._leads(seated)
-        able = {i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak}
-        wanted = self.pacing.share(able)
-        sound, failed = self.device.speak(wanted)
+        wanted = self.pacing.share({i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak})
+        codes, failed = self.device.draw(wanted)
         self._fail(failed, seated)
-        for index in leads:
-            if index in seated:
-                live, new = seated[index], sound.get(index)
-                self._guard(live, live.talking.advance, new, self._clock())
+        for rows in ([i for i in leads if leads[i] < DRY_S], [i for i in leads if leads[i] >= DRY_S]):
+            sound, failed = self.device.render({i: codes[i] for i in rows if i in codes and i in seated})
+            self._fail(failed, seated)
+            for index in rows:
+                if index in seated:
+                    live = seated[index]
+                    self._guard(live, live.talking.advance, sound.get(index), self._clock())
+            self._flush()
         return bool(wanted)
 
     def _transcribe(self) -> bool:

@@ -1,23 +1,23 @@
 """Who is given how much sound next, and how long the others may think meanwhile. Knows no device; reads no clock.
 
-Every listener plays what was sent, so each reply has a lead: seconds of sound that wait to be played. A reply without
-sound yet comes first, then whoever's lead is shortest. Nobody's lead may be shorter than a tick can take, or its
-listener runs dry, and nobody's is made longer than ``ahead_s``.
+Every listener plays what was sent, so each reply has a lead: seconds of sound that wait to be played. Nobody's lead may
+be shorter than a tick can take, or its listener runs dry, and nobody's is made longer than ``ahead_s``. While a reply
+has no sound yet or is about to run dry, those who have enough wait.
 """
 
 from collections.abc import Mapping
 
-__all__ = ["NEVER_HEARD", "Pacing"]
+__all__ = ["DRY_S", "NEVER_HEARD", "Pacing"]
 
 NEVER_HEARD = -1.0  # the lead of a reply that has no sound yet
 FIRST_S = 0.1  # of sound that a reply begins with at least
-PIECE_S = 0.2  # of sound that a reply is given in one tick
+PIECE_S = 0.4  # of sound that a reply is given in one tick: the codec's steps cost little more for twice as much
 MOST_S = 0.6  # of sound that it is given in one tick at most, however slow the ticks
-FEW_S = 0.5  # of lead, above which a reply waits while another has no sound yet
+DRY_S = 0.15  # of lead, below which a reply is rendered before others are
 URGENT_S = 0.6  # of lead, below which a reply is urgent
 ENOUGH_S = 1.5  # of lead, above which a reply waits while others are urgent
-FADING = 0.93  # of what is remembered of slow ticks, from one tick to the next
-MARGIN = 1.25  # by which a tick may be slower than those before it
+FADING = 0.85  # of what is remembered of slow ticks, from one tick to the next
+MARGIN = 1.1  # by which a tick may be slower than those before it
 
 
 class Pacing:
@@ -46,12 +46,8 @@ class Pacing:
         Args:
             leads: seconds that wait to be played, by reply; ``NEVER_HEARD`` before the first.
         """
-        shortest = min(leads.values(), default=0.0)
-        if shortest < 0:
-            limit = max(FEW_S, 2 * self.safe_s)
-        else:
-            limit = max(ENOUGH_S, 3 * self.safe_s) if shortest < URGENT_S else self.ahead_s
-        limit = min(limit, self.ahead_s)
+        urgent = min(leads.values(), default=0.0) < max(URGENT_S, self.safe_s)
+        limit = min(self.ahead_s, max(ENOUGH_S, 2 * self.safe_s)) if urgent else self.ahead_s
         return {reply: self._piece(lead) for reply, lead in leads.items() if lead < limit}
 
     def spare_s(self, leads: Mapping[int, float]) -> float:
