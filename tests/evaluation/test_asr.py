@@ -4,14 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from omni_golden import omni_parts
 
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item
 from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue.parts import OmniParts
+from icebreaker.duplex import SpeechStarted
+from icebreaker.errors import ConfigError
 from icebreaker.evaluation.asr import evaluate_asr, transcribe
-from icebreaker.evaluation.respond import answer_aloud
+from icebreaker.evaluation.respond import answer_aloud, chunks_of
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.systems import LocalModel
+from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
+from icebreaker.models.unit_ctc import UnitCTC, UnitCTCConfig
+from icebreaker.models.unit_vocoder import UnitVocoder, UnitVocoderConfig
 from icebreaker.talking import load_dialogue
 
 QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
@@ -44,3 +51,35 @@ def test_chunks_noise_and_voices_have_rows_of_their_own(mini: Dialogue, tmp_path
     assert len(heard) == 4
     evaluate_asr(run, [item], [4, 0], snr_db=(-10.0,), by_voice=False)
     assert len((tmp_path / "asr.items.jsonl").read_text().splitlines()) == 4  # nothing was heard again
+
+
+def test_an_adaptor_that_ends_in_tokens_is_read(mini: Dialogue, tmp_path: Path) -> None:
+    """What is scored is what the LLM of a conversation is given."""
+    torch.manual_seed(3)
+    adaptor = SpeechAdaptor(SpeechAdaptorConfig(encoder_dim=192, llm_dim=256, stride=2, hidden=32, vocabulary=2048))
+    assert adaptor.lookup is not None
+    adaptor.lookup.follow(mini.parts.llm.embedding.weight)
+    torch.nn.init.normal_(adaptor.linear2.weight, std=2.0)
+    vocoder = UnitVocoderConfig(units=3, upsample_initial_channel=32)
+    parts = OmniParts(
+        features=mini.parts.fbank, encoder=mini.parts.encoder, adaptor=adaptor.eval(), llm=mini.parts.llm,
+        unit_ctc=UnitCTC(UnitCTCConfig(llm_dim=256, width=8, layers=1, heads=1, linear_units=8, units=3)),
+        vocoder=UnitVocoder(vocoder), chat=mini.parts.chat,
+    )  # fmt: skip
+    dialogue = Dialogue(parts)
+    state = dialogue.signal(0, SpeechStarted(), dialogue.initial_state([0], 300))
+    for chunk in chunks_of(load_audio(QUESTION, 16_000)):
+        state = dialogue.hear(chunk[None], [True], state)
+    utterance = state.rows[0].utterance
+    assert utterance is not None
+    expected = parts.llm.tokenizer.decode(adaptor.lookup.read(torch.cat(utterance.embeddings)))
+    assert expected
+    item = Item(id="a", audio=QUESTION, seconds=2.0, text=expected, voice="v")
+    report = evaluate_asr(Run(system=LocalModel(dialogue), model={}, out=tmp_path), [item], [4], by_voice=False)
+    assert report.figures["its ears' tokens | as recorded | all"]["wer"] == 0.0
+
+
+def test_vectors_that_are_no_tokens_cannot_be_read(tmp_path: Path) -> None:
+    run = Run(system=LocalModel(Dialogue(omni_parts())), model={}, out=tmp_path)
+    with pytest.raises(ConfigError, match="vectors that are no tokens"):
+        evaluate_asr(run, [], [4])

@@ -1,4 +1,4 @@
-"""Recognition by the alignment stage: error rates of the LLM's transcript, by chunk size and by voice."""
+"""Recognition: error rates of the alignment stage's transcript by chunk size and by voice, or of adaptor tokens."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from icebreaker.audio.fbank import Fbank
 from icebreaker.data.manifest import Item
 from icebreaker.dialogue import Dialogue, Parts
+from icebreaker.dialogue.parts import OmniParts
 from icebreaker.dialogue.state import Utterance
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.measures import error_counts, error_rates
@@ -20,6 +22,7 @@ from icebreaker.evaluation.respond import chunks_of
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.systems import LocalModel, Server, System
 from icebreaker.evaluation.wording import words_of
+from icebreaker.models.encoder import Encoder
 
 __all__ = ["evaluate_asr", "transcribe"]
 
@@ -33,7 +36,7 @@ def evaluate_asr(
 ) -> Report:
     """Transcribe ``items`` at each chunk size (encoder frames of 40 ms; 0: full context), as recorded and with noise.
 
-    A server has one way to listen: its input transcripts.
+    A server has one way to listen: its input transcripts; a LLaMA-Omni, too: the tokens that its adaptor ends in.
     """
     listeners = _listeners(run.system, chunk_sizes)
     log = run.log("asr", {})
@@ -59,6 +62,8 @@ def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable
     """Ways to listen, by name."""
     if isinstance(system, Server):
         return {"as served": lambda waveform: words_of(system.transcribe(waveform))}
+    if isinstance(system, LocalModel) and isinstance(system.dialogue.model, OmniParts):
+        return {"its ears' tokens": _reader(system.dialogue.model)}
     known = isinstance(system, LocalModel) and isinstance(system.dialogue.model, Parts)
     if not isinstance(system, LocalModel) or not known or not system.dialogue.settings.transcribe:
         raise ConfigError(
@@ -66,6 +71,27 @@ def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable
         )
     dialogue = system.dialogue
     return {_name(size): _at(dialogue, size) for size in chunk_sizes}
+
+
+def _reader(parts: OmniParts) -> Callable[[Waveform], str]:
+    """What the LLM is given to read: only adaptors that end in tokens can tell.
+
+    Raises:
+        ConfigError: this one does not.
+    """
+    encoder, adaptor, lookup = parts.encoder, parts.adaptor, parts.adaptor.lookup
+    if lookup is None or not isinstance(encoder, Encoder) or not isinstance(parts.features, Fbank):
+        raise ConfigError("this model gives its LLM vectors that are no tokens, so nothing to score; sqa measures ears")
+    fbank = parts.features
+
+    @torch.inference_mode()
+    def read(waveform: Waveform) -> str:
+        padded = chunks_of(waveform).view(1, -1).to(lookup.tokens.device)
+        features, _ = fbank(padded, fbank.initial_state(1))
+        frames, _ = encoder(features, encoder.initial_state(1))
+        return str(parts.llm.tokenizer.decode(lookup.read(adaptor.vectors(frames)[0])))
+
+    return read
 
 
 def _at(dialogue: Dialogue, chunk_size: int) -> Callable[[Waveform], str]:
