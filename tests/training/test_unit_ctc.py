@@ -58,7 +58,7 @@ def read(tmp_path: Path) -> UnitCTCTrainingConfig:
     reading = TextConfig(answers=tmp_path / "answers.jsonl", conversations=tmp_path / "text", rows=4)
     return UnitCTCTrainingConfig(
         output=tmp_path / "out", llm=tmp_path / "llm", units=tmp_path / "units.jsonl", model=MODEL, optim=OPTIM,
-        reading=reading, evaluate_replies=4,
+        reading=reading, evaluate_replies=4, guided_steps=2,
     )  # fmt: skip
 
 
@@ -101,6 +101,13 @@ def test_it_learns_to_speak(read: UnitCTCTrainingConfig) -> None:
     rows = [json.loads(line) for line in (read.output / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["evaluation"]["valid_loss"] < 0.5
     assert rows[-1]["evaluation"]["unit_error"] < 0.25
+
+
+def test_being_told_where_units_lie_is_enough_to_say_most(read: UnitCTCTrainingConfig) -> None:
+    longer = replace(read.optim, steps=120, accumulate=1, log_every=120)
+    run(replace(read, model=replace(MODEL, states="reading"), optim=longer, guided_steps=120))
+    rows = [json.loads(line) for line in (read.output / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["evaluation"]["unit_error"] < 0.5
 
 
 def test_sentences_stand_in_their_conversations(read: UnitCTCTrainingConfig) -> None:

@@ -26,12 +26,14 @@ from icebreaker.training.error_rate import edit_distance
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.hearing import load_ears
 from icebreaker.training.instruct_batches import Hearing, QuestionConfig
+from icebreaker.training.llm_layout import ids_of
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.reply_states import StatesRule
 from icebreaker.training.speech_instruct import Asker, prompt_of
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
 from icebreaker.training.unit_ctc_batches import HeardReplies, ReadReplies, Reply, TextConfig
-from icebreaker.training.unit_extraction import read_units
+from icebreaker.training.unit_extraction import SpokenUnits, read_units
+from icebreaker.training.unit_guide import guide, guided_loss
 
 __all__ = ["UnitCTCTrainingConfig", "run"]
 
@@ -56,6 +58,7 @@ class UnitCTCTrainingConfig:
     optim: OptimConfig
     hearing: HearingConfig | None = None
     reading: TextConfig | None = None
+    guided_steps: int = 0  # ours: so many first steps learn where the units lie roughly, see unit_guide
     evaluate_every: int = 200
     evaluate_replies: int = 64
 
@@ -85,8 +88,8 @@ def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = 
             hearing, asker = load_hearing(config.hearing, llm)
             hashes["encoder_sha256"] = frozen.enter_context(stays_frozen(hearing.ears.encoder, "the speech encoder"))
             hashes["adaptor_sha256"] = frozen.enter_context(stays_frozen(asker.adaptor, "the adaptor"))
-        stage = _Stage(config, llm, model)
-        units = stage.known_units()
+        stage = _Stage(config, llm, model, known_units(config))
+        units = {name: spoken.units for name, spoken in stage.spoken.items()}
 
         def source(split: str) -> HeardReplies | ReadReplies:
             if config.hearing is not None:
@@ -95,11 +98,15 @@ def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = 
             return ReadReplies(config.reading, split, llm, units)
 
         training, held_out = source("train"), source("valid")
+        learning = Run({"unit_ctc": model.train()}, config.optim)
+
+        def loss(replies: list[Reply]) -> tuple[Tensor, Mapping[str, Tensor]]:
+            guided = learning.step < config.guided_steps
+            return stage.guided_loss(training, replies) if guided else stage.loss(training, replies)
+
         train(
-            Run({"unit_ctc": model.train()}, config.optim),
-            lambda first: training.batches(first, config.optim.seed), lambda batch: stage.loss(training, batch),
-            config.output, evaluate=lambda: stage.evaluate(held_out), evaluate_every=config.evaluate_every,
-            progress=progress,
+            learning, lambda first: training.batches(first, config.optim.seed), loss, config.output,
+            evaluate=lambda: stage.evaluate(held_out), evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
         evaluation = {"evaluation": stage.evaluate(held_out)}
     save_stage(config.output, {"unit_ctc": model}, {**to_mapping(config), **hashes, **evaluation})
@@ -125,22 +132,28 @@ def load_hearing(config: HearingConfig, llm: LLM) -> tuple[Hearing, Asker]:
     return hearing, Asker(adaptor, llm, prompt_of(llm, earlier["chat"], earlier["system"], earlier["instruction"]))
 
 
+def known_units(config: UnitCTCTrainingConfig) -> dict[str, SpokenUnits]:
+    """Units and durations by id; recordings without any are left out.
+
+    Raises:
+        DataError: there is a unit that the model does not know.
+    """
+    found = {name: spoken for name, spoken in read_units(config.units).items() if len(spoken.units)}
+    largest = max((int(spoken.units.max()) for spoken in found.values()), default=-1)
+    if largest >= config.model.units:
+        raise DataError(
+            f"{config.units}: holds unit {largest}, model.units is {config.model.units}; "
+            "set it to the number of k-means centres"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class _Stage:
     config: UnitCTCTrainingConfig
     llm: LLM
     model: UnitCTC
-
-    def known_units(self) -> dict[str, Tensor]:
-        """Units [U] by id; recordings without any are left out."""
-        found = {name: spoken.units for name, spoken in read_units(self.config.units).items() if len(spoken.units)}
-        largest = max((int(units.max()) for units in found.values()), default=-1)
-        if largest >= self.config.model.units:
-            raise DataError(
-                f"{self.config.units}: holds unit {largest}, model.units is {self.config.model.units}; "
-                "set it to the number of k-means centres"
-            )
-        return found
+    spoken: Mapping[str, SpokenUnits]  # by id
 
     def loss(self, source: "HeardReplies | ReadReplies", replies: list[Reply]) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Nats per target unit."""
@@ -148,6 +161,20 @@ class _Stage:
         frames = target_frames(batch.lengths, batch.units, self.config.model.upsample)
         logits, frames = self.model.train_forward(batch.states, batch.lengths, frames)
         return unit_ctc_loss(logits, frames, batch.units), {}
+
+    def guided_loss(
+        self, source: "HeardReplies | ReadReplies", replies: list[Reply]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Nats per frame, each frame told which unit it says."""
+        batch, tokenizer = self.batch(source, replies), self.llm.tokenizer
+        frames = target_frames(batch.lengths, batch.units, self.config.model.upsample)
+        logits, frames = self.model.train_forward(batch.states, batch.lengths, frames)
+        targets = []
+        for reply, states, length in zip(replies, batch.lengths.tolist(), frames.tolist(), strict=True):
+            ids = ids_of(self.llm, source.said(reply))
+            letters = [len(tokenizer.decode([token])) for token in ids]
+            targets.append(guide(letters, states, length, self.spoken[reply.item.id]))
+        return guided_loss(logits, targets), {}
 
     def batch(self, source: "HeardReplies | ReadReplies", replies: list[Reply]) -> UnitBatch:
         """States and units of some replies, padded."""

@@ -79,8 +79,12 @@ class HeardReplies:
     def states(self, replies: list[Reply], rule: StatesRule) -> list[Tensor]:
         """[M, D] of each reply."""
         contexts = self.asker.contexts(self.asker.vectors(self.hearing([reply.item for reply in replies])))
-        ids = [ids_of(self.asker.llm, reply.item.answer or "") for reply in replies]
+        ids = [ids_of(self.asker.llm, self.said(reply)) for reply in replies]
         return reply_states(self.asker.llm, contexts, ids, rule)
+
+    def said(self, reply: Reply) -> str:
+        """The words of a reply."""
+        return reply.item.answer or ""
 
     def _replies(self, items: list[Item]) -> list[Reply]:
         return [Reply(item, self.units[item.id], ()) for item in items]
@@ -99,7 +103,7 @@ class ReadReplies:
         texts = {item.text for item in self.items}
         conversations = config.conversations / "train.jsonl" if config.conversations else None
         self.contexts = read_contexts(conversations, texts, config.contexts_per_answer) if conversations else {}
-        self.said = [index for index, item in enumerate(self.items) if item.text in self.contexts]
+        self.in_conversations = [index for index, item in enumerate(self.items) if item.text in self.contexts]
 
     def batches(self, first: int, seed: int) -> Iterator[list[Reply]]:
         """Endless batches from number ``first`` on."""
@@ -122,13 +126,17 @@ class ReadReplies:
     def states(self, replies: list[Reply], rule: StatesRule) -> list[Tensor]:
         """[M, D] of each reply."""
         contexts = [self._pieces(reply.context) for reply in replies]
-        return reply_states(self.llm, contexts, [ids_of(self.llm, reply.item.text) for reply in replies], rule)
+        return reply_states(self.llm, contexts, [ids_of(self.llm, self.said(reply)) for reply in replies], rule)
+
+    def said(self, reply: Reply) -> str:
+        """The words of a reply."""
+        return reply.item.text
 
     def _draw(self, rng: np.random.Generator) -> Reply:
         index = int(rng.integers(len(self.items)))
         share = self.config.conversation_share
-        if share is not None and self.said and rng.random() < share:
-            index = self.said[int(rng.integers(len(self.said)))]
+        if share is not None and self.in_conversations and rng.random() < share:
+            index = self.in_conversations[int(rng.integers(len(self.in_conversations)))]
         return self._reply(index, int(rng.integers(1 << 30)))
 
     def _reply(self, index: int, choice: int) -> Reply:
