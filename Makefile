@@ -39,7 +39,7 @@ test-dist: $(VENV)/.installed-dist test-packages
 	$(BIN)/pytest tests/dist
 
 $(VENV)/.installed-dist: $(VENV)/.installed-test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train,dist]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,train,dist,test-dist]"
 	touch $@
 
 # The four Realtime clients that the server is tested with; apart, since they want older websockets and protobuf.

@@ -17,6 +17,8 @@ from icebreaker.cli import main
         ("expected a PEM file for TLS", ["--tls-cert", "{folder}/a", "--tls-key", "{folder}/b"]),
         ("give both --tls-cert and --tls-key", ["--tls-cert", "{folder}/a"]),
         ("cannot keep a self-signed certificate", ["--self-signed"]),
+        ("TLS ends at the load balancer", ["--ray", "--tls-cert", "{folder}/file", "--tls-key", "{folder}/file"]),
+        ("expected dtype float32, bfloat16, float16, got 'int8'", ["--dtype", "int8"]),
     ],
 )
 def test_what_cannot_be_served_is_one_line(

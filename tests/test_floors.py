@@ -13,7 +13,7 @@ FLOORS = {
     "dialogue": 3, "data": 3,
     "checkpoints": 4, "engine": 4,
     "training": 5, "server": 5, "talking": 5, "client": 5.2,
-    "evaluation": 5.5,
+    "evaluation": 5.5, "cluster": 5.6,
     "cli_target": 5.7, "cli_talk": 5.7, "cli_eval": 5.8, "cli_serve": 5.8, "cli_bench": 5.9, "cli": 6, "__main__": 7,
 }  # fmt: skip
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE or path.name != "__init__.py")

@@ -13,7 +13,6 @@ from icebreaker.errors import ConfigError
 __all__ = ["serve"]
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-SCRIPTED = "scripted"
 
 Model = Annotated[
     str, typer.Option("--model", help="'mini', a bundle folder, the official checkpoints, or 'scripted' (no model).")
@@ -47,10 +46,18 @@ def serve(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Serve by replicas on Ray, by default on this machine.")] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Deploy on this cluster ('auto', HOST:PORT) and leave; implies --ray.")
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: at least so many.")] = 1,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="With --ray: at most; default: as many.")] = None,
 ) -> None:
     """Serve the model: the Realtime protocol at /v1/realtime and a page to talk to it."""
     import asyncio
 
+    from icebreaker.cluster.plan import SCRIPTED, EnginePlan
+    from icebreaker.engine.store import SessionStore
     from icebreaker.server.config import ServerConfig
     from icebreaker.server.gate import read_keys
     from icebreaker.server.run import bind, run
@@ -60,13 +67,66 @@ def serve(
         origins=tuple(each.rstrip("/") for each in origin or ()),
         max_session_s=max_session_s, idle_s=idle_s, grace_s=grace_s, drain_s=drain_s, instructions=system,
     )  # fmt: skip
+    plan = EnginePlan(
+        model=model, llm=llm, max_sessions=max_sessions, slots=slots, capacity=capacity, grace_s=grace_s,
+        sessions=sessions, device=device, dtype=dtype, threads=threads,
+    )  # fmt: skip
     certificate = _certificate(tls_cert, tls_key, self_signed, host)
+    if ray or ray_address:
+        if certificate is not None:
+            raise typer.BadParameter("with --ray, TLS ends at the load balancer in front", param_hint="--tls-cert")
+        _log_lines()
+        _serve_on_ray(plan, config, host, port, ray_address, replicas, max_replicas)
+        return
     socket = bind(host, port)
     _log_lines()
-    limits = {"max_sessions": max_sessions, "slots": slots, "capacity": capacity, "grace_s": grace_s}
-    engine = _load(model, llm, limits, sessions, device, dtype, threads)
+    store = SessionStore(sessions) if sessions is not None else None
+    engine: Any
+    if model == SCRIPTED:
+        from icebreaker.cluster.scripted import build_scripted
+
+        engine = build_scripted(plan, store)
+    else:
+        from icebreaker.cluster.build import build_engine
+
+        engine = build_engine(plan, store)
     _announce(config, host, socket.getsockname()[1], certificate is not None, engine)
-    asyncio.run(run(engine, config, socket, certificate))
+    asyncio.run(run(engine, config, socket, certificate, store))
+
+
+def _serve_on_ray(
+    engine: Any, config: Any, host: str, port: int, address: str | None, replicas: int, max_replicas: int | None
+) -> None:
+    """Deploy ``engine``, a plan; on a cluster of our own, stay until a signal comes."""
+    import signal
+    import threading
+    from dataclasses import replace
+
+    from icebreaker.extras import load_extra
+
+    load_extra("ray.serve", "dist")
+    from icebreaker.cluster.app import deploy, stop
+    from icebreaker.cluster.plan import ServePlan
+
+    there = {name: path.absolute() for name in ("llm", "sessions") if (path := getattr(engine, name)) is not None}
+    if Path(engine.model).exists():
+        there["model"] = str(Path(engine.model).absolute())  # replicas have other working folders
+    gpus = float(engine.device.startswith("cuda"))
+    plan = ServePlan(
+        engine=replace(engine, **there), server=config, replicas=replicas, max_replicas=max_replicas, gpus=gpus
+    )
+    if engine.sessions is None:
+        typer.echo("warning    a replica that ends takes its conversations with it: give --sessions", err=True)
+    deploy(plan, host, port, address)
+    typer.echo(f"replicas   {replicas}" + (f" to {max_replicas}" if max_replicas else ""))
+    typer.echo(f"WebSocket  ws://{'localhost' if host in (*LOCAL, '0.0.0.0', '::') else host}:{port}/v1/realtime")
+    if address is None:
+        told = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: told.set())
+        told.wait()
+        typer.echo("draining")
+        stop()
 
 
 def _certificate(cert: Path | None, key: Path | None, self_signed: bool, host: str) -> tuple[Path, Path] | None:
@@ -83,30 +143,6 @@ def _certificate(cert: Path | None, key: Path | None, self_signed: bool, host: s
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return make(cache / "icebreaker" / "tls", host)
-
-
-def _load(
-    model: str, llm: Path | None, limits: dict[str, Any], sessions: Path | None, device: str, dtype: str,
-    threads: int | None,
-) -> Any:  # fmt: skip
-    """The engine, ready to take sessions."""
-    if model == SCRIPTED:
-        from icebreaker.engine.scripted import ScriptedEngine
-
-        return ScriptedEngine(delta_s=0.1, max_sessions=limits["max_sessions"], grace_s=limits["grace_s"])
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise ConfigError(f"expected --dtype float32, bfloat16 or float16, got {dtype!r}")
-    import torch
-
-    from icebreaker.engine.engine import Engine, EngineConfig
-    from icebreaker.engine.store import SessionStore
-    from icebreaker.talking import load_dialogue
-
-    if threads:
-        torch.set_num_threads(threads)
-    dialogue = load_dialogue(model, llm, device=device, dtype=dtype)
-    store = SessionStore(sessions) if sessions is not None else None
-    return Engine(dialogue, EngineConfig(**limits), name=Path(model).name, store=store)
 
 
 def _announce(config: Any, host: str, port: int, secure: bool, engine: Any) -> None:

@@ -23,7 +23,8 @@ from icebreaker.engine.memory import Memory
 from icebreaker.engine.messages import Append, Command, SessionConfig
 from icebreaker.engine.outbox import Outbox
 from icebreaker.engine.session import Session
-from icebreaker.engine.store import SessionStore, restore, snapshot
+from icebreaker.engine.snapshot import Snapshot, restore, snapshot
+from icebreaker.engine.store import SessionStore
 from icebreaker.errors import SessionNotFound
 from icebreaker.models.chat_layout import ChatLayout
 
@@ -199,9 +200,9 @@ class Engine:
             self._writer.submit(_write, self.store, saved)
 
 
-def _write(store: SessionStore, saved: object) -> None:
+def _write(store: SessionStore, saved: Snapshot) -> None:
     try:
-        store.save(saved)  # type: ignore[arg-type]
+        store.save(saved.session_id, saved.stored())
     except OSError as error:
         logger.warning("a session could not be stored: %s", error)
 

@@ -15,7 +15,7 @@ from icebreaker.engine.interface import EngineStats
 from icebreaker.engine.lobby import Lobby
 from icebreaker.engine.messages import Item, SessionConfig
 from icebreaker.engine.scripted_session import Script, ScriptedSession
-from icebreaker.engine.store import SessionStore, Snapshot
+from icebreaker.engine.store import SessionStore, Stored
 from icebreaker.errors import SessionNotFound
 
 __all__ = ["Script", "ScriptedEngine", "ScriptedSession", "echo"]
@@ -99,7 +99,7 @@ class ScriptedEngine:
         if self.store is not None:
             entries = [asdict(item) for item in session.conversation.items]
             data = {"model": self.model_name, "saved_at": time.time(), "entries": entries}
-            self.store.save(Snapshot(session.id, data, {}))
+            self.store.save(session.id, Stored(data, b""))
 
     def stats(self) -> EngineStats:
         """For metrics and health."""

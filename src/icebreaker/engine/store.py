@@ -1,4 +1,4 @@
-"""Conversations on disk, so that this server or another finds them again. Knows nothing of threads or devices.
+"""Conversations on disk, so that this server or another finds them again. Knows nothing of models.
 
 A session is a folder. Who leads it writes two files: ``N.json`` with the items, and ``N.safetensors`` with the vectors
 of what was said; each is written beside the old one and then put in its place. ``N`` is a claim: it goes up when
@@ -11,71 +11,22 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from icebreaker.engine.memory import Memory, Remembered
-from icebreaker.engine.messages import Item
 from icebreaker.errors import SessionNotFound
-from icebreaker.text.heard import SpokenSegment
-from icebreaker.text.segment import Segment
 
-__all__ = ["SessionStore", "Snapshot", "restore", "snapshot"]
+__all__ = ["SessionStore", "Stored"]
 
-VERSION = 1
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A conversation as plain data and tensors that nobody writes to."""
+class Stored(NamedTuple):
+    """What is kept of a conversation: its items, with ``saved_at``, and the vectors of what was said (safetensors)."""
 
-    session_id: str
     data: dict[str, Any]
-    blobs: Mapping[int, Tensor]
-
-
-def snapshot(session_id: str, memory: Memory, replies: int, model: str) -> Snapshot:
-    """The conversation as it stands; ``replies`` begun so far, ``model`` the fingerprint of what made the vectors."""
-    entries = []
-    for entry in memory.conversation:
-        assert isinstance(entry, Remembered)
-        spans = [[asdict(span.segment), span.start_sample, span.stop_sample] for span in entry.spans]
-        plain = {"blob": entry.blob, "tokens": entry.tokens, "heard": entry.heard, "forgotten": entry.forgotten}
-        entries.append({"item": asdict(entry.item), "spans": spans, **plain})
-    data = {"version": VERSION, "model": model, "replies": replies, "saved_at": time.time(), "entries": entries}
-    used = {entry["blob"] for entry in entries}
-    return Snapshot(session_id, data, {key: blob for key, blob in memory.blobs.items() if key in used})
-
-
-def restore(saved: Snapshot, memory: Memory, model: str) -> int:
-    """Put a saved conversation into an empty memory; returns the number of replies begun so far.
-
-    Raises:
-        SessionNotFound: it was made by another model, or by another version of this program.
-    """
-    if (saved.data["version"], saved.data["model"]) != (VERSION, model):
-        raise SessionNotFound("the session was led by another model, whose vectors mean nothing here; start a new one")
-    device = memory.device
-    for each in saved.data["entries"]:
-        spans = tuple(
-            SpokenSegment(Segment(segment["text"], segment["start"], tuple(segment["ends"])), start, stop)
-            for segment, start, stop in each["spans"]
-        )
-        blob = 0
-        if each["blob"]:
-            blob = memory.new_blob()
-            memory.blobs[blob] = saved.blobs[each["blob"]].to(device)
-        item = Item(**each["item"])
-        entry = Remembered(item, blob, tuple(each["tokens"]), each["heard"], spans, each["forgotten"])
-        memory.add(entry)
-    return int(saved.data["replies"])
+    speech: bytes
 
 
 class SessionStore:
@@ -86,15 +37,14 @@ class SessionStore:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._claims: dict[str, int] = {}
 
-    def save(self, saved: Snapshot) -> None:
+    def save(self, session_id: str, stored: Stored) -> None:
         """Write a session that this server leads over what was there; nothing, if it leads it no more."""
-        claim = self._claims.get(saved.session_id)
-        if claim is None or self.lost(saved.session_id):
+        claim = self._claims.get(session_id)
+        if claim is None or self.lost(session_id):
             return
-        folder = self._folder(saved.session_id)
-        blobs = {str(key): blob.contiguous().cpu() for key, blob in saved.blobs.items()}
-        save_file(blobs, folder / f"{claim}.speech.new")
-        (folder / f"{claim}.session.new").write_text(json.dumps(saved.data))
+        folder = self._folder(session_id)
+        (folder / f"{claim}.speech.new").write_bytes(stored.speech)
+        (folder / f"{claim}.session.new").write_text(json.dumps(stored.data))
         os.replace(folder / f"{claim}.speech.new", folder / f"{claim}.safetensors")  # may hold more than is asked for
         os.replace(folder / f"{claim}.session.new", folder / f"{claim}.json")
         for older in _numbers(folder, "*.json") - {claim}:
@@ -102,7 +52,7 @@ class SessionStore:
                 (folder / f"{older}.json").unlink(missing_ok=True)
                 (folder / f"{older}.safetensors").unlink(missing_ok=True)
 
-    def take(self, session_id: str) -> Snapshot:
+    def take(self, session_id: str) -> Stored:
         """Take a session over from whoever led it, and read it.
 
         Raises:
@@ -112,7 +62,7 @@ class SessionStore:
         self.claim(session_id)
         return self.load(session_id)
 
-    def load(self, session_id: str) -> Snapshot:
+    def load(self, session_id: str) -> Stored:
         """Read a session.
 
         Raises:
@@ -125,12 +75,12 @@ class SessionStore:
         try:
             newest = max(_numbers(folder, "*.json"))
             data = json.loads((folder / f"{newest}.json").read_text())
-            blobs = load_file(folder / f"{newest}.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            speech = (folder / f"{newest}.safetensors").read_bytes()
+        except (OSError, ValueError) as error:
             raise missing from error
         if time.time() - data["saved_at"] > self.keep_s:
             raise missing
-        return Snapshot(session_id, data, {int(key): blob for key, blob in blobs.items()})
+        return Stored(data, speech)
 
     def claim(self, session_id: str) -> None:
         """Lead a session from now on, a new one or one that somebody else led so far."""

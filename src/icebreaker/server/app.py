@@ -8,11 +8,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from icebreaker.engine.interface import EngineLike
+from icebreaker.engine.store import SessionStore
 from icebreaker.server.config import ServerConfig
 from icebreaker.server.gate import Gate, Refusal
 from icebreaker.server.metrics import Metrics
 from icebreaker.server.page import page_routes
 from icebreaker.server.realtime import Realtime, refusal_response
+from icebreaker.server.records import Records
 from icebreaker.server.webrtc import Calls
 
 __all__ = ["create_app"]
@@ -34,14 +36,15 @@ def guarded(handler: Handler, gate: Gate) -> Handler:
     return answer
 
 
-def create_app(engine: EngineLike, config: ServerConfig | None = None) -> Starlette:
+def create_app(engine: EngineLike, config: ServerConfig | None = None, store: SessionStore | None = None) -> Starlette:
     """The Realtime endpoint, models, health, metrics and the web page, over one engine.
 
+    ``store`` is the engine's, if it has one: how sessions are led is kept beside what was said in them.
     ``app.state.realtime`` is the endpoint, with its ``drain``.
     """
     config = config or ServerConfig()
     gate, metrics = Gate(config), Metrics(engine)
-    realtime = Realtime(engine, config, gate, metrics)
+    realtime = Realtime(engine, config, gate, metrics, Records(store))
 
     async def models(request: Request) -> Response:
         card = {"id": engine.model_name, "object": "model", "created": 0, "owned_by": "icebreaker"}

@@ -61,11 +61,13 @@ class Conversation:
         expires_at: when the session ends at the latest, in seconds since 1970.
         max_uncommitted_s: of sound that a client may send without a commit where it leads the turns.
         clear_output: stops what plays, where the server plays the sound itself.
+        updated: is given the settings whenever the client has changed them.
     """
 
     def __init__(
         self, session: SessionLike, settings: Settings, say: Callable[[JSON], None], *, sample_rate: int, model: str,
         expires_at: int = 0, max_uncommitted_s: float = 120.0, clear_output: Callable[[], None] | None = None,
+        updated: Callable[[Settings], None] = lambda settings: None,
     ) -> None:  # fmt: skip
         self.session, self.settings, self.say = session, settings, say
         self.stamp = Stamp()
@@ -74,7 +76,7 @@ class Conversation:
         self._id = f"conv_{secrets.token_hex(10)}"
         self._sample_rate, self._model, self._expires_at = sample_rate, model, expires_at
         self._max_uncommitted_s, self._uncommitted_s = max_uncommitted_s, 0.0
-        self._clear_output = clear_output
+        self._clear_output, self._updated = clear_output, updated
         self._ears = Ears(settings.input_format)
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._reply: WireReply | None = None
@@ -145,6 +147,7 @@ class Conversation:
         if settings.input_format != self.settings.input_format:
             self._ears = Ears(settings.input_format)
         self.settings = settings
+        self._updated(settings)
         self._push(m.Configure(config=settings.config()), None)
         self.say(self.stamp("session.updated", session=self._session()))
 

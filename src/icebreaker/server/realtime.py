@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections import OrderedDict
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
+import anyio.to_thread
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
@@ -20,6 +20,7 @@ from icebreaker.server.gate import PROTOCOL, Gate, Refusal, offered_protocols
 from icebreaker.server.link import GOING_AWAY, Link
 from icebreaker.server.logs import short_id
 from icebreaker.server.metrics import Metrics
+from icebreaker.server.records import Left, Records
 from icebreaker.server.settings import Settings
 
 __all__ = ["Realtime", "refusal_response"]
@@ -27,32 +28,25 @@ __all__ = ["Realtime", "refusal_response"]
 logger = logging.getLogger(__name__)
 
 TRY_AGAIN_LATER, NOT_FOUND = 1013, 4404  # closing codes
-REMEMBERED = 10_000  # sessions that somebody may come back to
-
-
-@dataclass(frozen=True)
-class Left:
-    """What the server itself remembers of a session: its settings, and whose it is."""
-
-    settings: Settings
-    key: bytes
 
 
 class Realtime:
     """The endpoint and all its open conversations."""
 
-    def __init__(self, engine: EngineLike, config: ServerConfig, gate: Gate, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: EngineLike, config: ServerConfig, gate: Gate, metrics: Metrics, records: Records | None = None
+    ) -> None:
         self.engine, self.config, self.gate, self.metrics = engine, config, gate, metrics
+        self.records = records or Records()
         self.draining = False
         self.links: set[Link] = set()
-        self._left: OrderedDict[str, Left] = OrderedDict()
 
     async def serve(self, websocket: WebSocket) -> None:
         """One connection."""
         async with AsyncExitStack() as stack:
             try:
                 key = self.gate.admit(websocket)
-                left = self._resumed(websocket, key)
+                left = await self._resumed(websocket, key)
                 session = await self._enter(stack, left)
             except Refusal as refusal:
                 await self._refuse(websocket, refusal)
@@ -70,16 +64,17 @@ class Realtime:
         with anyio.move_on_after(5):
             while self.links:
                 await anyio.sleep(0.02)
+        await anyio.to_thread.run_sync(self.records.close)
 
-    def _resumed(self, websocket: WebSocket, key: bytes) -> tuple[str | None, Left]:
+    async def _resumed(self, websocket: WebSocket, key: bytes) -> tuple[str | None, Left]:
         """Which session is to be resumed, and how it was led; a new one has the server's defaults."""
+        new = Left(Settings(instructions=self.config.instructions), key)
         session_id = websocket.query_params.get("session_id")
-        if session_id is None:
-            session_id = websocket.headers.get("x-session-id", "")
-            if session_id not in self._left:  # none of ours: what a router of connections goes by
-                return None, Left(Settings(instructions=self.config.instructions), key)
-        # One that this process never saw may be on the engine's disk, from before a restart.
-        left = self._left.get(session_id) or Left(Settings(instructions=self.config.instructions), key)
+        named = websocket.headers.get("x-session-id", "") if session_id is None else session_id
+        left = await self.records.find(named) if named else None
+        if session_id is None and left is None:  # none of ours: what a router of connections goes by
+            return None, new
+        session_id, left = named, left or new
         if left.key != key:
             raise _not_found(session_id)
         return session_id, left
@@ -93,7 +88,7 @@ class Realtime:
         except AdmissionError as error:
             raise Refusal(503, "server_full", str(error), error.retry_after_s) from error
         except SessionNotFound as error:
-            self._left.pop(session_id or "", None)
+            self.records.forget(session_id or "")
             raise _not_found(session_id or "") from error
 
     async def _accept(self, websocket: WebSocket, session: SessionLike) -> None:
@@ -106,9 +101,10 @@ class Realtime:
         conversation = Conversation(
             session, left.settings, link.say, sample_rate=self.engine.sample_rate, model=self.engine.model_name,
             expires_at=int(time.time() + self.config.max_session_s), max_uncommitted_s=self.config.max_uncommitted_s,
+            updated=lambda settings: self.records.keep(session.id, replace(left, settings=settings)),
         )  # fmt: skip
         self.links.add(link)
-        self._remember(session.id, left)
+        self.records.keep(session.id, left)
         about = {"session": short_id(session.id)}
         logger.info("connected", extra={**about, "client": websocket.client.host if websocket.client else ""})
         self.metrics.connections.inc()
@@ -119,16 +115,9 @@ class Realtime:
             logger.exception("internal error", extra=about)
         finally:
             self.links.discard(link)
-            self._remember(session.id, replace(left, settings=conversation.settings))
             self.metrics.connections.dec()
             self.metrics.closed.labels(reason).inc()
             logger.info("closed: %s", reason, extra={**about, "client_errors": conversation.errors})
-
-    def _remember(self, session_id: str, left: Left) -> None:
-        self._left.pop(session_id, None)
-        self._left[session_id] = left
-        while len(self._left) > REMEMBERED:
-            self._left.popitem(last=False)
 
     async def _refuse(self, websocket: WebSocket, refusal: Refusal) -> None:
         self.metrics.refusals.labels(refusal.code).inc()

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from icebreaker.engine.interface import EngineLike
+from icebreaker.engine.store import SessionStore
 from icebreaker.errors import ConfigError
 from icebreaker.server.app import create_app
 from icebreaker.server.config import ServerConfig
@@ -92,10 +93,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def run(
-    engine: EngineLike, config: ServerConfig, bound: socket.socket, certificate: tuple[Path, Path] | None = None
-) -> None:
+    engine: EngineLike, config: ServerConfig, bound: socket.socket, certificate: tuple[Path, Path] | None = None,
+    store: SessionStore | None = None,
+) -> None:  # fmt: skip
     """Serve until a signal comes."""
-    app = create_app(engine, config)
+    app = create_app(engine, config, store)
     try:
         uvicorn_settings = uvicorn_config(app, config, certificate)
         uvicorn_settings.load()

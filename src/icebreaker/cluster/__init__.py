@@ -1,0 +1,1 @@
+"""Serving on many machines by Ray Serve."""
