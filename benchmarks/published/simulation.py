@@ -1,18 +1,21 @@
 """Callers and one engine, simulated: who waits for whom when ticks take as long as they were measured to take.
 
 The engine's rules in short: every 160 ms of speech is heard in the next tick, one LLM call a tick serves all who listen
-or write, a reply without sound gets its first segment's tokens at once, and whoever speaks draws eight codes a tick
-until four seconds are ready ahead of playback. Knows nothing of models: costs come as functions of the batch.
+or write, a reply without sound gets its first segment's tokens at once, and who speaks next and how much is shared out
+by the engine's own ``Pacing``. Knows nothing of models: costs come as functions of the batch.
 """
 
+import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from icebreaker.engine.pacing import NEVER_HEARD, Pacing
 
 __all__ = ["Caller", "Costs", "Habits", "Outcome", "simulate"]
 
-CHUNK_S, CODE_S, CODES_A_TICK, AHEAD_S = 0.16, 0.025, 8, 4.0
+CHUNK_S, CODE_S, RENDERED, AHEAD_S = 0.16, 0.025, 8, 4.0
 HELD_BACK = 13  # codes that the exact codec needs in advance of its sound
 TOKENS_PER_S = 4.0  # of speech
 
@@ -25,7 +28,7 @@ class Costs:
     think: Callable[[int], float]  # one LLM call
     begin: Callable[[int], float]  # the speech decoder's start of a segment
     code: Callable[[int], float]  # one code
-    render: Callable[[int], float]  # eight codes to sound
+    render: Callable[[int], float]  # eight codes (``RENDERED``) to sound
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Hall:
     def __init__(self, callers: int, costs: Costs, habits: Habits, seed: int) -> None:
         self.costs, self.habits, self.random = costs, habits, random.Random(seed)
         self.now, self.worked, self.outcome = 0.0, 0.0, Outcome()
+        self.pacing = Pacing(AHEAD_S)
         turn_s = habits.question_s + habits.answer_s + habits.pause_s
         self.callers = [self._asking(turn_s * i / callers) for i in range(callers)]
 
@@ -136,28 +140,41 @@ class Hall:
         return [c for c in writing if not c.begun and c.tokens < min(self.habits.first_tokens, c.all_tokens)]
 
     def _speak(self, spent: float) -> float:
-        costs, speaking = self.costs, []
-        extra = 0.0
-        for caller in self.callers:
-            if caller.decided is None or caller.codes >= caller.all_codes:
-                continue
-            if not caller.begun and caller.tokens >= min(self.habits.first_tokens, caller.all_tokens):
-                caller.begun, extra = True, extra + costs.begin(1)
-            if caller.begun and self._lead(caller) < AHEAD_S:
-                speaking.append(caller)
-        if speaking:
-            extra += CODES_A_TICK * costs.code(len(speaking)) + costs.render(len(speaking))
-        at = self.now + spent + extra
-        for caller in speaking:
-            self._sound(caller, at)
+        begun = self._begin()
+        speaking = {i: c for i, c in enumerate(self.callers) if c.begun and c.codes < c.all_codes}
+        wanted = self.pacing.share({i: self._lead(caller) for i, caller in speaking.items()})
+        codes = {i: self._codes(speaking[i], seconds) for i, seconds in wanted.items()}
+        extra = begun + self._drawing(codes)
+        for i, count in codes.items():
+            self._sound(self.callers[i], count, self.now + spent + extra)
+        if codes:
+            self.pacing.ticked(spent + extra)
         return extra
 
-    def _lead(self, caller: Caller) -> float:
-        return 0.0 if caller.heard_from is None else caller.ready_s() - (self.now - caller.heard_from)
+    def _begin(self) -> float:
+        """Segments whose text is complete begin, one after the other."""
+        ready = [c for c in self.callers if c.decided is not None and not c.begun]
+        ready = [c for c in ready if c.tokens >= min(self.habits.first_tokens, c.all_tokens)]
+        for caller in ready:
+            caller.begun = True
+        return len(ready) * self.costs.begin(1)
 
-    def _sound(self, caller: Caller, at: float) -> None:
+    def _codes(self, caller: Caller, seconds: float) -> int:
+        held_back = 0 if caller.codes else HELD_BACK
+        return min(caller.all_codes - caller.codes, held_back + math.ceil(seconds / CODE_S))
+
+    def _drawing(self, codes: Mapping[int, int]) -> float:
+        """Seconds for so many codes of each, drawn side by side, and for their sound."""
+        counts = sorted(codes.values())
+        drawn = sum(self.costs.code(sum(count > done for count in counts)) for done in range(max(counts, default=0)))
+        return drawn + (self.costs.render(len(counts)) * max(counts) / RENDERED if counts else 0.0)
+
+    def _lead(self, caller: Caller) -> float:
+        return NEVER_HEARD if caller.heard_from is None else caller.ready_s() - (self.now - caller.heard_from)
+
+    def _sound(self, caller: Caller, codes: int, at: float) -> None:
         before = caller.ready_s()
-        caller.codes = min(caller.all_codes, caller.codes + CODES_A_TICK)
+        caller.codes += codes
         if caller.heard_from is None and caller.ready_s() > 0:
             assert caller.decided is not None
             caller.heard_from = at
