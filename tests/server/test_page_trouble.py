@@ -128,3 +128,33 @@ def test_a_server_that_is_gone_is_found_again(browser: Browser) -> None:
             ask(page, "after")
             until(page, "You said: after", "#transcript")
             assert "before" not in page.inner_text("#transcript"), "the new server never heard of it"
+
+
+def test_words_said_before_the_connection_is_there_are_sent_when_it_is(browser: Browser) -> None:
+    """The newest ten seconds of them, after what was asked before and around, in order."""
+    with serving(ScriptedEngine, static=STATIC) as served, opened(browser, served.http) as page:
+        sent = page.evaluate(
+            """async () => {
+              const { Realtime } = await import("/static/realtime.js");
+              const sent = [], sockets = [];
+              window.WebSocket = class {
+                static OPEN = 1;
+                constructor() { sockets.push(this); }
+                readyState = 1;
+                bufferedAmount = 0;
+                send(text) { sent.push(JSON.parse(text)); }
+                close() {}
+              };
+              const link = new Realtime({ onlink() {}, onevent() {} });
+              const sound = (number) => link.send({ type: "input_audio_buffer.append", audio: String(number) });
+              sound(-1);  // nobody has asked for a connection
+              link.open({});
+              link.send({ type: "session.update" });
+              for (let i = 0; i < 300; i++) sound(i);
+              link.send({ type: "response.create" });
+              sockets[0].onmessage({ data: JSON.stringify({ type: "session.created", session: { id: "x" } }) });
+              sound(300);
+              return sent.map(({ type, audio }) => audio ?? type);
+            }"""
+        )
+    assert sent == ["session.update", *map(str, range(50, 300)), "response.create", "300"]

@@ -178,7 +178,7 @@ function heard({ pcm, level }) {
   loudness.hear(level, now);
   const wanted = (turn.open && !sound.isMuted) || asking > 0;
   if (wanted) sendUntil = now + TAIL_MS;
-  if (turn.link === "open" && now < sendUntil && realtime.backlog < BACKLOG) {
+  if (turn.link !== "off" && now < sendUntil && realtime.backlog < BACKLOG) { // before it is open, words wait for it
     realtime.send({ type: "input_audio_buffer.append", audio: base64(pcm) });
   }
   const isIdle = !turn.open && !asking && !replies.canInterrupt && now - lastUse > IDLE_MS;

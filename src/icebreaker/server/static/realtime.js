@@ -2,6 +2,7 @@
 
 const PATIENCE_MS = 10000; // until `session.created`
 const FIRST_WAIT_MS = 400, LONGEST_WAIT_MS = 8000; // between tries
+const SOUND = "input_audio_buffer.append", KEPT_SOUNDS = 250; // newest blocks of 40 ms: 10 s
 const GONE = "session_not_found", FULL = "server_full"; // codes of errors: nothing to resume, no place
 
 /**
@@ -31,10 +32,16 @@ export class Realtime {
     this.tell("off", {});
   }
 
-  /** Send an event; one that is no sound waits for the connection if there is none. */
+  /** Send an event; while there is no connection yet, or none any more, it waits, of sound the newest 10 s. */
   send(event) {
     if (this.link === "open" && this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(event));
-    else if (event.type !== "input_audio_buffer.append" && this.link !== "off") this.waiting.push(event);
+    else if (this.link !== "off") this.wait(event);
+  }
+
+  wait(event) {
+    this.waiting.push(event);
+    const sounds = this.waiting.filter(({ type }) => type === SOUND).length;
+    if (sounds > KEPT_SOUNDS) this.waiting.splice(this.waiting.findIndex(({ type }) => type === SOUND), 1);
   }
 
   /** Bytes that the network has not taken yet. */
