@@ -139,21 +139,22 @@ def train(
         bool, typer.Option("--dry-run", help="Check data, hashes, memory and disk, take two steps, save nothing.")
     ] = False,
 ) -> None:
-    """Run one training stage; run it again to resume where it stopped."""
+    """Run one training stage; run it again to resume where it stopped. For several processes start it with torchrun."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from icebreaker.training import stages
+    from icebreaker.training.processes import is_main, processes
 
     if threads:
         import torch
 
         torch.set_num_threads(threads)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
+    with processes(), Progress(*columns, disable=not (sys.stderr.isatty() and is_main())) as bar:
         task = bar.add_task(config.stem, total=None)
 
         def advance(report: Any) -> None:
-            bar.update(task, completed=report.step, total=report.total, description=f"loss {report.loss:.3f}")
+            bar.update(task, completed=report.step, total=report.total, description=report.line())
 
         def checked(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total, description="checking recordings")
@@ -161,8 +162,8 @@ def train(
         if not dry_run:
             stages.run(config, overrides or [], advance)
             return
-        found = stages.rehearse(config, overrides or [], checked)
-    for name, fact in found.facts.items():
+        found, told = stages.rehearse(config, overrides or [], checked), is_main()
+    for name, fact in found.facts.items() if told else ():
         typer.echo(f"{name:24}{fact}")
     for problem in found.problems:
         typer.echo(f"problem: {problem}", err=True)

@@ -7,46 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_answers import CODEC as MODEL
+from toy_answers import RATE, write_beeps
+from toy_answers import codec_stage as config
 
-from icebreaker.audio.pcm import save_wav
 from icebreaker.config import from_mapping, load_toml
-from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.errors import DataError, TrainingError
 from icebreaker.models.codec import Codec, CodecConfig
-from icebreaker.training.codec import AdversaryConfig, CodecStage, CodecTrainingConfig, run
+from icebreaker.training.codec import CodecStage, CodecTrainingConfig, run
 from icebreaker.training.codec_batches import SegmentSource, cut, levelled
-from icebreaker.training.loop import OptimConfig, StepReport
+from icebreaker.training.loop import StepReport
 from icebreaker.training.stage_files import load_into, stage_config
-
-RATE = 24_000
-MODEL = CodecConfig(
-    resblock="2", upsample_rates=(5, 4, 5, 6), upsample_kernel_sizes=(11, 8, 11, 12), upsample_initial_channel=16,
-    resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 3),), codes=8, latent_dim=4, encoder="mel",
-    encoder_channels=8, encoder_blocks=1, voice_codes=0, voice=(),
-)  # fmt: skip
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    random, items = np.random.default_rng(0), []
-    for index, split in enumerate(["train", "train", "valid"]):
-        time = np.arange(RATE) / RATE
-        tone = 0.2 * np.sin(2 * np.pi * (150 + 80 * index) * time * (1 + time)) + 0.01 * random.standard_normal(RATE)
-        path = tmp_path / "answers" / f"{index}.wav"
-        path.parent.mkdir(exist_ok=True)
-        save_wav(path, tone.astype(np.float32), RATE)
-        items.append(Item(id=f"a{index}", audio=path, seconds=1.0, text="beep", split=split))
-    write_manifest(tmp_path / "answers" / "manifest.jsonl", items)
-    return tmp_path / "answers" / "manifest.jsonl"
-
-
-def config(manifest: Path, output: Path, steps: int = 8) -> CodecTrainingConfig:
-    return CodecTrainingConfig(
-        optim=OptimConfig(steps=steps, lr=1e-3, warmup=2, betas=(0.8, 0.99), log_every=1, save_every=3),
-        model=MODEL, data=manifest, output=output, freeze_at=5, quantise_from=2, rows=2, segment_codes=6,
-        margin_codes=3, cluster_batches=2, evaluate_every=0,
-        adversary=AdversaryConfig(periods=(2,), windows=(512,), channels=2, warmup=1),
-    )  # fmt: skip
+    return write_beeps(tmp_path / "answers")
 
 
 def test_resuming_equals_going_on(manifest: Path, tmp_path: Path) -> None:

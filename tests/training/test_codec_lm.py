@@ -2,82 +2,37 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_answers import MODEL, OPTIM, TEXTS, data, stage_two, write_answers
 
 from icebreaker.config import load_toml
-from icebreaker.data.manifest import Item, write_manifest
 from icebreaker.errors import ConfigError, DataError
-from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
+from icebreaker.models.codec_lm import CodecLM
 from icebreaker.models.codec_lm_loss import alignment_loss
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import codec_lm, codec_lm_prefix
 from icebreaker.training.answer_states import AnswerStates, read_contexts
-from icebreaker.training.codec_lm_batches import PAUSE, AnswerConfig, AnswerSource
-from icebreaker.training.loop import OptimConfig
+from icebreaker.training.codec_lm_batches import PAUSE, AnswerSource
 
 ROOT = Path(__file__).parents[2]
-GOLDEN_LLM = ROOT / "tests" / "golden" / "freeze-omni-tiny" / "llm"
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-TEXTS = ["The sky is blue.", "Yes! It is.", "A cat has four legs.", "No."]
-MODEL = CodecLMConfig(
-    codes=16, llm_dim=128, split=4, hidden=16, linear_units=24, blocks=2, heads=2, prefix=False, dropout=0.1
-)
-OPTIM = OptimConfig(steps=4, lr=1e-3, warmup=2, log_every=1, save_every=2)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("answers")
-    shutil.copytree(GOLDEN_LLM, folder / "llm")
-    settings = json.loads((folder / "llm" / "tokenizer_config.json").read_text())
-    (folder / "llm" / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
-    items, codes, times = [], [], []
-    rng = np.random.default_rng(0)
-    for split in ("train", "valid"):
-        for index, text in enumerate(TEXTS):
-            name = f"{split}-{index}"
-            items.append(Item(id=name, audio=folder / f"{name}.flac", seconds=1.0, text=text, split=split))
-            codes.append({"id": name, "codes": rng.integers(16, size=8 * (index + 1)).tolist()})
-            starts = [i for i in range(len(text)) if i == 0 or text[i - 1] == " "]
-            words = [
-                [s, s + len(text[s:].split()[0].strip(".!")), 0.2 * n, 0.2 * n + 0.1] for n, s in enumerate(starts)
-            ]
-            times.append({"id": name, "words": words})
-        rows = [{"turns": [{"text": "Tell me."}, {"text": text}]} for text in [TEXTS[0], *TEXTS[:3]]]
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    write_manifest(folder / "manifest.jsonl", items)
-    (folder / "codes.jsonl").write_text("\n".join(map(json.dumps, codes)))
-    (folder / "word_times.jsonl").write_text("\n".join(map(json.dumps, times)))
+    write_answers(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def llm(folder: Path) -> LLM:
     return LLM.load(folder / "llm")
-
-
-def data(folder: Path, **changes: object) -> AnswerConfig:
-    paths = {name: folder / f"{name}.jsonl" for name in ("codes", "word_times")}
-    return dataclasses.replace(
-        AnswerConfig(answers=folder / "manifest.jsonl", **paths, rows=2, pool=2), **changes  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-def stage_two(folder: Path, output: Path, steps: int = 4) -> codec_lm.CodecLMTrainingConfig:
-    return codec_lm.CodecLMTrainingConfig(
-        output=output, llm=folder / "llm", model=MODEL, data=data(folder),
-        optim=dataclasses.replace(OPTIM, steps=steps), evaluate_every=2, evaluate_answers=3, code_noise=0.3,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

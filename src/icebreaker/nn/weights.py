@@ -15,10 +15,10 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """The same over named tensors."""
+    """The same over named tensors; sharded ones are gathered, so all processes have to call it."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
-        value = value.detach().cpu().contiguous()
+        value = getattr(value, "full_tensor", lambda own=value: own)().detach().cpu().contiguous()
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

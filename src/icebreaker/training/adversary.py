@@ -7,6 +7,7 @@ from torch import Tensor
 
 from icebreaker.training.codec_losses import discriminator_loss, feature_matching, generator_loss
 from icebreaker.training.discriminators import Discriminators
+from icebreaker.training.sharding import average_gradients
 
 __all__ = ["Adversary", "AdversaryConfig"]
 
@@ -71,5 +72,6 @@ class Adversary:
             settings["lr"] = self.config.lr * rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(list(self.judges.parameters()))
         self.optimizer.step()
         return loss.detach()

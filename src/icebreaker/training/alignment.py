@@ -29,6 +29,7 @@ from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.processes import world
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
@@ -122,7 +123,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     if ears.adapter.lookup is not None:
         ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
-    training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim)
+    training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
     source, folder = SpeechSource(config.data), Path(config.output)
     stage = _Stage(config, llm, ears, prompts, ctc, Chat(llm, config.conversations))
@@ -186,7 +187,7 @@ class _Stage:
             contexts.append(self.chat.answering(row) if answer else self.transcribing(row))
             targets.append(ids_of(self.llm, answer or self.chat.text(item)))
         if not contexts:
-            return loss, parts
+            return loss + self.in_step(heard), parts
         scored = score(self.llm, contexts, targets, self.chat.end_id)
         answers = torch.tensor(asked)[scored.rows]
         for name, chosen, weight in (("transcript", ~answers, config.transcript_weight), ("answer", answers, 1.0)):
@@ -194,6 +195,13 @@ class _Stage:
                 parts[name] = scored.losses[chosen].mean()
                 loss = loss + weight * parts[name]
         return loss, parts
+
+    def in_step(self, heard: Heard) -> Tensor:
+        """Zero, after a walk through the LLM if it is sharded: all processes gather its layers together, or none."""
+        if world() == 1:
+            return heard.frames.new_zeros(())
+        walked = score(self.llm, [self.transcribing(heard.speech[0])], [[]], self.chat.end_id)
+        return 0 * walked.hidden_states.sum()
 
     @torch.no_grad()
     def evaluate(self, batches: list[SpeechBatch]) -> Mapping[str, float]:

@@ -36,6 +36,8 @@ from icebreaker.training.conversations import (
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.mishearing import confusable_tokens
+from icebreaker.training.processes import is_main
+from icebreaker.training.sharding import whole_state
 
 __all__ = ["BackboneConfig", "build_model", "evaluation", "run", "save_folder", "text_loss", "tokenizer_for"]
 
@@ -150,14 +152,15 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
     model.train()
     with still:
         train(
-            Run({"llm": model}, config.optim),
+            Run({"llm": model}, config.optim, llm=model),
             batches_from(conversations, tokenizer, config.mix, config.optim.seed),
             lambda batch: text_loss(model, batch), config.output,
             evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     save_folder(model, tokenizer, config.output / "llm")
-    _save_config(config.output, {**to_mapping(config), "embeddings_sha256": weights_sha256(embeddings)})
-    shutil.rmtree(config.output / "llm-partial", ignore_errors=True)
+    if is_main():
+        _save_config(config.output, {**to_mapping(config), "embeddings_sha256": weights_sha256(embeddings)})
+        shutil.rmtree(config.output / "llm-partial", ignore_errors=True)
 
 
 def evaluation(
@@ -198,8 +201,11 @@ def save_folder(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, fol
         TrainingError: it could not be written; what was there before is whole.
     """
     aside, earlier = (folder.with_name(f"{folder.name}.{end}") for end in ("writing", "earlier"))
+    weights = whole_state(model)  # all processes gather, the main one writes
+    if not is_main():
+        return
     half = Qwen2ForCausalLM(model.config).to(torch.float16)
-    half.load_state_dict(model.state_dict())
+    half.load_state_dict(weights)
     half.tie_weights()
     half.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     try:

@@ -26,6 +26,7 @@ from icebreaker.training.codebook import CodebookAverages
 from icebreaker.training.codec_batches import CodecBatch, SegmentSource, read_recordings
 from icebreaker.training.codec_losses import SpectralLoss
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
+from icebreaker.training.processes import main_first, rows_of, whole_rows
 from icebreaker.training.stage_files import save_stage
 
 __all__ = ["CodecStage", "CodecTrainingConfig", "run", "write_codes"]
@@ -79,19 +80,20 @@ class CodecStage:
         self.spectral = SpectralLoss(config.model.sample_rate)
         self.run = Run(
             {"codec": self.codec}, config.optim,
-            also={"averages": self.averages, **self.adversary.parts},
+            also={"averages": self.averages, **self.adversary.parts}, rows_dealt=True,
         )  # fmt: skip
         self.source = SegmentSource(config.data, "train", config.model.sample_rate)
         self.on_freeze: Callable[[], None] = lambda: None
         self.seen_frozen = False
 
     def batches(self, first: int) -> Iterator[CodecBatch]:
-        """Training batches from number ``first`` on."""
-        hop = self.config.model.hop_length
-        return self.source.batches(
+        """Training batches from number ``first`` on; of several processes each has its rows of them."""
+        hop, own = self.config.model.hop_length, rows_of(self.config.rows)
+        whole = self.source.batches(
             first, seed=self.config.optim.seed, rows=self.config.rows,
             samples=self.config.segment_codes * hop, margin=self.config.margin_codes * hop,
         )  # fmt: skip
+        return (CodecBatch(batch.waveform[own]) for batch in whole)
 
     def loss(self, batch: CodecBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The generator's (and encoder's) loss on one batch; the codebook and the judges take their own steps here."""
@@ -125,7 +127,8 @@ class CodecStage:
         if step >= self.config.freeze_at:
             return quantised, zero, {}
         commitment = F.mse_loss(latents, quantised)
-        reborn = self.averages.follow(self.book.data, flat.detach(), codes)
+        everyones = whole_rows(latents.detach()).mT.flatten(0, 1)
+        reborn = self.averages.follow(self.book.data, everyones, nearest(everyones, self.book))
         figures = {"reborn": zero + reborn, "perplexity": perplexity(self.averages.counts)}
         return latents + (quantised - latents).detach(), commitment, figures
 
@@ -135,7 +138,7 @@ class CodecStage:
         batches, found = self.batches(0), []
         for _ in range(self.config.cluster_batches):
             latents, _ = self.codec.encoder(next(batches).waveform)
-            found.append(latents.mT.reshape(-1, latents.shape[1]))
+            found.append(whole_rows(latents).mT.reshape(-1, latents.shape[1]))
         self.averages.start(self.book.data, torch.cat(found))
 
     def synthesise(self, latents: Tensor) -> Tensor:
@@ -219,9 +222,10 @@ def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = la
 
     def freeze() -> None:
         codes = config.output / "codes.jsonl"
-        if not codes.exists():
-            stage.save()
-            write_codes(stage.codec, config.data, codes)
+        with main_first():
+            if not codes.exists():
+                stage.save()
+                write_codes(stage.codec, config.data, codes)
 
     stage.on_freeze = freeze
     train(

@@ -29,6 +29,7 @@ from icebreaker.training.code_neighbours import (
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.processes import main_first
 from icebreaker.training.stage_files import save_stage
 
 __all__ = ["CodecLMTrainingConfig", "initialise", "loss_of", "run", "validate"]
@@ -143,7 +144,8 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.data.word_times:
-        align_once(config.data.answers, config.data.word_times)
+        with main_first():
+            align_once(config.data.answers, config.data.word_times)
     llm = LLM.load(config.llm)
     torch.manual_seed(config.optim.seed)
     model = CodecLM(config.model)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icebreaker.nn.log_mel import LogMel
+from icebreaker.training.processes import mean_tensor
 
 __all__ = ["SpectralLoss", "discriminator_loss", "feature_matching", "generator_loss"]
 
@@ -46,6 +47,7 @@ def generator_loss(made: Sequence[Tensor]) -> Tensor:
 
 
 def feature_matching(real: Sequence[Tensor], made: Sequence[Tensor]) -> Tensor:
-    """Mean L1 between the discriminators' inner features, each relative to the size of the real one."""
-    losses = [F.l1_loss(m, r) / (r.abs().mean() + 1e-4) for r, m in zip(real, made, strict=True)]
+    """Mean L1 between the discriminators' inner features, each relative to the size of the real one in all rows."""
+    sizes = mean_tensor(torch.stack([r.abs().mean() for r in real]))
+    losses = [F.l1_loss(m, r) / (size + 1e-4) for r, m, size in zip(real, made, sizes, strict=True)]
     return torch.stack(losses).mean()

@@ -1,5 +1,6 @@
 """Written conversations as training batches: ids, masks, loss weights. Knows nothing of models or optimizers."""
 
+import functools
 import json
 import random
 import string
@@ -98,6 +99,7 @@ def batches_from(
     for conversation in conversations:
         by_system.setdefault(conversation.system, []).append(conversation)
 
+    @functools.lru_cache(maxsize=1)  # one process of several asks for one batch at a time
     def pool(index: int) -> list[TextBatch]:
         rng = random.Random(f"{seed}/{index}")
         count = POOL_BATCHES * mix.batch_conversations

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from icebreaker.errors import CheckpointError
 from icebreaker.extras import load_extra
 from icebreaker.models.llm import LLM
+from icebreaker.training.processes import is_main
+from icebreaker.training.sharding import whole_state
 
 __all__ = ["LoraSettings", "TunedLLM", "TuningConfig"]
 
@@ -57,10 +59,12 @@ class TunedLLM:
         return self.config.mode != "frozen"
 
     def save(self, folder: Path) -> None:
-        """Write the LLM as it stands, additions merged in; ends training."""
+        """Write the LLM as it stands, additions merged in; ends training. All processes call it, one writes."""
         if self._tuner is not None:
             self._tuner.merge_and_unload()
             self._tuner = None
         self.llm.model.requires_grad_(False)
-        self.llm.model.save_pretrained(folder)
-        self.llm.tokenizer.save_pretrained(folder)
+        weights = whole_state(self.llm.model)
+        if is_main():
+            self.llm.model.save_pretrained(folder, state_dict=weights)
+            self.llm.tokenizer.save_pretrained(folder)

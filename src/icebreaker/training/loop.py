@@ -1,58 +1,37 @@
 """The one training loop, visible: optimizer steps, checkpoints, resume. Knows nothing of models or losses.
 
 A stage gives the trainable parameters, an endless deterministic stream of batches that can start at any step, and a
-loss function. Nothing else of a run is state: the optimizer, the schedule (a function of the step) and the random
-generators are saved, so a resumed run takes the same steps as an uninterrupted one.
+loss function. Nothing else of a run is state: the optimizer is saved, the schedule is a function of the step and random
+numbers of the batch, so a resumed run takes the same steps as an uninterrupted one.
+
+Several processes take the same steps, too: each has its share of the batches of a step, ``accumulate`` together, and
+gradients are averaged, so the curve is that of one process up to rounding.
 """
 
-import contextlib
-import json
 import logging
 import math
-import os
-import pickle
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from icebreaker.errors import TrainingError
+from icebreaker.training.metrics_log import append_row, forget_after
+from icebreaker.training.processes import dealt, gathered, is_main, mean, rank
+from icebreaker.training.run import OptimConfig, Run, Stateful
+from icebreaker.training.sharding import average_gradients, average_statistics, clip_gradients, spread_from_main
 
 __all__ = ["OptimConfig", "Run", "Stateful", "StepReport", "fit", "learning_rate", "train"]
 
 logger = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """AdamW with linear warm-up, then cosine decay to ``final_ratio``; ``steps`` is the whole run."""
-
-    steps: int
-    lr: float
-    warmup: int = 200
-    final_ratio: float = 0.05
-    betas: tuple[float, ...] = (0.9, 0.98)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    max_grad_norm: float = 5.0
-    accumulate: int = 1
-    dtype: str = "float32"  # or "bfloat16": autocast
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 200
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.accumulate < 1:
-            raise ValueError(f"steps {self.steps} and accumulate {self.accumulate} must be at least 1")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -66,78 +45,16 @@ class StepReport:
     parts: Mapping[str, float]
     total: int  # steps of the whole run
     trainable: int = 0  # parameters
+    seconds: float = 0.0  # that the step took
+    batches: int = 0  # of all processes
+    audio_s: float = 0.0  # speech in them, where batches know it
+    peak_memory: int = 0  # bytes, of the process that needed most so far: on the GPU where it uses one
 
-
-class Stateful(Protocol):
-    """A module or an optimizer."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that it is."""
-
-    def load_state_dict(self, state_dict: Any, /) -> Any:
-        """Become what ``state_dict`` gave."""
-
-
-class Run:
-    """What changes while training: named trainable modules, their optimizer, the step.
-
-    ``also`` names what a stage keeps and steps by itself (a discriminator and its optimizer): saved and restored only.
-    """
-
-    def __init__(
-        self, modules: Mapping[str, nn.Module], config: OptimConfig, also: Mapping[str, Stateful] | None = None
-    ) -> None:
-        self.modules = dict(modules)
-        self.also = dict(also or {})
-        self.config = config
-        self.step = 0
-        self.parameters = [p for m in self.modules.values() for p in m.parameters() if p.requires_grad]
-        if not self.parameters:
-            raise TrainingError("nothing to train: no parameter requires a gradient")
-        decay = [p for p in self.parameters if p.dim() > 1]
-        plain = [p for p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps,
-        )  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs; frozen parts are not in it unless they are among ``modules``."""
-        return {
-            "step": self.step,
-            "modules": {name: _trainable_state(module) for name, module in self.modules.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "also": {name: part.state_dict() for name, part in self.also.items()},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
-        for key, parts in (("modules", self.modules), ("also", self.also)):
-            if wrong := sorted(parts.keys() ^ state.get(key, {}).keys()):
-                raise TrainingError(f"the checkpoint is of another stage: {wrong[0]} is on one side only")
-        for name, module in self.modules.items():
-            _load_trainable(module, state["modules"][name], name)
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, part in self.also.items():
-            part.load_state_dict(state["also"][name])
-        torch.set_rng_state(state["random"])
-        self.step = int(state["step"])
-
-    def save(self, path: Path) -> None:
-        """Write aside and rename, so that a full disk or a kill never leaves half a checkpoint."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(path.suffix + ".partial")
-        try:
-            torch.save(self.state_dict(), aside)
-            os.replace(aside, path)
-        except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
-            raise TrainingError(
-                f"{path}: could not save the checkpoint of step {self.step}: {error}; "
-                "free some disk space and start again, the last saved checkpoint is whole"
-            ) from error
+    def line(self) -> str:
+        """For a progress bar: loss, throughput, memory."""
+        speech = f", {self.audio_s / self.seconds:.0f} s of speech/s" if self.audio_s else ""
+        pace = f", {self.batches / self.seconds:.1f} batches/s{speech}" if self.seconds else ""
+        return f"loss {self.loss:.3f}{pace}, {self.peak_memory / 2**30:.1f} GiB"
 
 
 def learning_rate(step: int, config: OptimConfig) -> float:
@@ -153,32 +70,63 @@ def fit(
 ) -> Iterator[StepReport]:
     """Yield a report per optimizer step; the caller logs, evaluates, saves and stops.
 
-    ``loss_fn`` returns the loss to minimise and named parts of it, for the log only.
+    ``loss_fn`` returns the loss to minimise and named parts of it, for the log only. ``batches`` are this process's;
+    loss and parts in the report are means over all processes.
     """
-    config = run.config
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
-    if run.parameters[0].is_cuda:
-        autocast = torch.autocast("cuda", torch.bfloat16, enabled=config.dtype == "bfloat16")
-    while run.step < config.steps and (group := list(islice(batches, config.accumulate))):
+    config, on_gpu = run.config, run.parameters[0].is_cuda
+    autocast = torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
+    began = time.monotonic()
+    while run.step < config.steps and (group := list(islice(batches, config.accumulate // run.ranks))):
         rate = learning_rate(run.step, config)
         for settings in run.optimizer.param_groups:
             settings["lr"] = rate
-        total, parts = 0.0, dict[str, float]()
-        for batch in group:
+        figures = dict[str, float]()
+        for batch, number in zip(group, _numbers(run), strict=False):  # a finite stream may end within a step
+            _seed(config.seed, number)
             with autocast:
                 loss, named = loss_fn(batch)
             (loss / len(group)).backward()
-            total += float(loss.detach()) / len(group)
-            for name, value in named.items():
-                parts[name] = parts.get(name, 0.0) + float(value.detach()) / len(group)
+            for name, value in (("loss", loss), *((f"part {name}", part) for name, part in named.items())):
+                figures[name] = figures.get(name, 0.0) + float(value.detach()) / len(group)
+        figures = mean(figures)
+        total, parts = figures["loss"], {n.removeprefix("part "): v for n, v in figures.items() if n != "loss"}
         if not math.isfinite(total):
             raise TrainingError(f"the loss is {total} at step {run.step + 1}: lower lr, or look at the batch")
-        grad_norm = nn.utils.clip_grad_norm_(run.parameters, config.max_grad_norm)
+        average_gradients(run.parameters)
+        average_statistics(run.modules.values())
+        grad_norm = clip_gradients(run.parameters, config.max_grad_norm)
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
-        trainable = sum(parameter.numel() for parameter in run.parameters)
-        yield StepReport(run.step, total, float(grad_norm), rate, parts, config.steps, trainable)
+        everyone = gathered((len(group), sum(map(_audio_s, group)), _peak_memory(on_gpu)))
+        batches_taken, audio_s, memory = zip(*everyone, strict=True)
+        yield StepReport(
+            run.step, total, grad_norm, rate, parts, config.steps, sum(p.numel() for p in run.parameters),
+            time.monotonic() - began, sum(batches_taken), sum(audio_s), max(memory),
+        )  # fmt: skip
+        began = time.monotonic()
+
+
+def _numbers(run: Run) -> Iterator[int]:
+    """Numbers in the global stream of this process's batches of the next step."""
+    first = run.step * run.config.accumulate
+    return iter(range(first + (rank() if run.ranks > 1 else 0), first + run.config.accumulate, run.ranks))
+
+
+def _seed(seed: int, number: int) -> None:
+    """Random numbers are those of the batch, whichever process takes it and whatever came before."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _audio_s(batch: object) -> float:
+    rows = batch if isinstance(batch, list) else [batch]
+    return float(sum(getattr(row, "seconds", 0.0) for row in rows))
+
+
+def _peak_memory(on_gpu: bool) -> int:
+    if on_gpu:
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def train(
@@ -191,119 +139,74 @@ def train(
     evaluate_every: int = 0,
     progress: Callable[[StepReport], None] = lambda report: None,
 ) -> None:
-    """Run to the last step, resuming from ``folder/last.pt`` if it is there; metrics go to ``folder/metrics.jsonl``.
+    """Run to the last step, resuming what ``folder`` holds of it; metrics go to ``folder/metrics.jsonl``.
 
     Args:
         run: what trains.
-        batches_from: the stream of batches as it stands after so many micro-batches; must be deterministic.
+        batches_from: the stream of batches as it stands after so many micro-batches; must be deterministic. Of several
+            processes each begins it anew for every batch of its share.
         loss_fn: as in ``fit``.
-        folder: where checkpoints and metrics go.
-        evaluate: returns named figures; called every ``evaluate_every`` steps (0: never) and at the end.
+        folder: where checkpoints and metrics go; of several machines one that all of them see.
+        evaluate: returns named figures; called every ``evaluate_every`` steps (0: never) and at the end, by all
+            processes, since a sharded LLM needs them all.
         evaluate_every: in optimizer steps.
         progress: called with every report, for a progress bar.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "last.pt"
-    torch.manual_seed(run.config.seed)
-    np.random.seed(run.config.seed)
-    if checkpoint.exists():
-        run.load_state_dict(_read(checkpoint))
-        logger.info("resumed %s at step %d", checkpoint, run.step)
-    _forget_after(folder / "metrics.jsonl", run.step)
-    batches = iter(batches_from(run.step * run.config.accumulate))
-    started = time.monotonic()
+    spread_from_main([*run.modules.values(), *(part for part in run.also.values() if isinstance(part, nn.Module))])
+    run.resume(folder)
+    if run.step:
+        logger.info("resumed %s at step %d", folder, run.step)
+    if is_main():
+        forget_after(folder / "metrics.jsonl", run.step)
+    first = run.step * run.config.accumulate
+    batches = dealt(batches_from, first) if run.ranks > 1 else iter(batches_from(first))
+    pace, started = _Pace(), time.monotonic()
     for report in fit(run, batches, loss_fn):
+        pace.add(report)
         progress(report)
         last = report.step == run.config.steps
         if report.step % run.config.log_every == 0 or last:
-            _append(folder, report, time.monotonic() - started)
+            _log(folder, report, pace.row(), time.monotonic() - started)
+            pace = _Pace()
         if evaluate and (last or (evaluate_every and report.step % evaluate_every == 0)):
-            _append_evaluation(folder, report.step, evaluate())
+            _log_evaluation(folder, report.step, evaluate())
         if report.step % run.config.save_every == 0 or last:
-            run.save(checkpoint)
+            run.keep(folder)
 
 
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(checkpoint, weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrainingError(
-            f"{checkpoint}: not a whole checkpoint of a training run ({reason}); remove it to start over"
-        ) from error
-    if not isinstance(state, dict) or "optimizer" not in state:
-        raise TrainingError(f"{checkpoint}: not a checkpoint of a training run; choose another output folder")
-    return state
+@dataclass
+class _Pace:
+    """Throughput since the last row."""
+
+    seconds: float = 0.0
+    batches: int = 0
+    audio_s: float = 0.0
+
+    def add(self, report: StepReport) -> None:
+        self.seconds += report.seconds
+        self.batches += report.batches
+        self.audio_s += report.audio_s
+
+    def row(self) -> dict[str, float]:
+        heard = {"audio_per_second": round(self.audio_s / self.seconds, 1)} if self.audio_s else {}
+        return {"batches_per_second": round(self.batches / self.seconds, 3), **heard}
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the figures of steps that a resumed run takes again, and half a line that a kill left."""
-    if not path.exists():
+def _log(folder: Path, report: StepReport, pace: Mapping[str, float], seconds: float) -> None:
+    if not is_main():
         return
-    lines = path.read_bytes().decode(errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if _is_row(line) and json.loads(line)["step"] <= step]
-    if len(kept) == len(lines):
-        return
-    aside = path.with_suffix(".partial")
-    try:
-        aside.write_text("".join(kept))
-        os.replace(aside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise TrainingError(f"{path}: could not be written: {error}; free some disk space and start again") from error
-
-
-def _is_row(line: str) -> bool:
-    try:
-        return line.endswith("\n") and isinstance(json.loads(line)["step"], int)
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _append(folder: Path, report: StepReport, seconds: float) -> None:
     row = {"step": report.step, "loss": report.loss, "grad_norm": report.grad_norm, "lr": report.lr, **report.parts}
-    logger.info("step %d loss %.4f grad %.2f %.0fs", report.step, report.loss, report.grad_norm, seconds)
-    _write_row(folder / "metrics.jsonl", {**row, "seconds": round(seconds, 1)})
+    memory = round(report.peak_memory / 2**20)
+    logger.info(
+        "step %d loss %.4f grad %.2f %.0fs, %.2f batches/s, %d MiB",
+        report.step, report.loss, report.grad_norm, seconds, pace["batches_per_second"], memory,
+    )  # fmt: skip
+    append_row(folder / "metrics.jsonl", {**row, "seconds": round(seconds, 1), **pace, "peak_memory_mib": memory})
 
 
-def _append_evaluation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
+def _log_evaluation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
+    if not is_main():
+        return
     logger.info("step %d %s", step, " ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    _write_row(folder / "metrics.jsonl", {"step": step, "evaluation": dict(figures)})
-
-
-def _write_row(path: Path, row: Mapping[str, object]) -> None:
-    """Append a whole line or nothing: half a line would spoil the next one."""
-    before = path.stat().st_size if path.exists() else 0
-    try:
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.truncate(path, before)
-        raise TrainingError(
-            f"{path}: could not write the figures of step {row['step']}: {error}; "
-            "free some disk space and start again, the last saved checkpoint is whole"
-        ) from error
-
-
-def _trainable_state(module: nn.Module) -> dict[str, Tensor]:
-    frozen = _frozen_names(module)
-    return {name: value for name, value in module.state_dict().items() if name not in frozen}
-
-
-def _frozen_names(module: nn.Module) -> set[str]:
-    """Both names of tied weights are among them."""
-    return {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
-
-
-def _load_trainable(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    expected = _trainable_state(module)
-    stored = state.keys() - _frozen_names(module)  # older checkpoints hold the second name of a frozen tied weight
-    if wrong := sorted(expected.keys() ^ stored):
-        raise TrainingError(f"the checkpoint of {name} does not fit the model: {wrong[0]} is on one side only")
-    with torch.no_grad():
-        for key, value in expected.items():
-            if value.shape != state[key].shape:
-                raise TrainingError(f"{name}.{key}: expected shape {tuple(value.shape)}, got {tuple(state[key].shape)}")
-            value.copy_(state[key])
+    append_row(folder / "metrics.jsonl", {"step": step, "evaluation": dict(figures)})

@@ -58,6 +58,11 @@ class SpeechBatch:
     items: list[Item]
     seed: tuple[int, ...]
 
+    @property
+    def seconds(self) -> float:
+        """Speech in all rows together, without padding."""
+        return float(self.lengths.sum()) / 100  # 10 ms frames
+
     def rng(self, purpose: int) -> np.random.Generator:
         """A fresh generator for one purpose; the same batch always gives the same one."""
         return np.random.default_rng([*self.seed, purpose])

@@ -111,7 +111,7 @@ def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = l
         adaptor.lookup.follow(llm.embedding.weight)
     tuned = TunedLLM(llm, config.tuning)
     modules = {"adaptor": adaptor, **({"llm": llm.model} if tuned.learns else {})}
-    training = Run(modules, config.optim)
+    training = Run(modules, config.optim, llm=None if tuned.config.mode == "lora" else llm.model)  # merged when saved
     if tuned.learns:
         slow_down(training, llm.model, config.tuning.lr_scale)
     stage = _Stage(

@@ -83,7 +83,7 @@ def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda 
         raise ConfigError(f"prompts is {config.prompts} but stage alignment made {earlier['prompts']}; set both alike")
     prompts.task_embeddings.requires_grad_(False)
     head = TurnHead(llm.width, config.classes)
-    training = Run({"prompts": prompts, "turn_head": head}, config.optim)
+    training = Run({"prompts": prompts, "turn_head": head}, config.optim, llm=llm.model)
     sounds, unseen = _sounds(config, ("train",)), _sounds(config, EVALUATED)
     stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations), sounds)
     validation = source.evaluation(EVALUATED, config.evaluate_recordings)

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from icebreaker.errors import CheckpointError, TrainingError
+from icebreaker.training.processes import is_main
+from icebreaker.training.sharding import whole_state
 
 __all__ = ["load_into", "save_stage", "stage_config"]
 
@@ -22,7 +24,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 def save_stage(folder: Path, modules: Mapping[str, nn.Module], config: Mapping[str, object]) -> None:
     """Write weights keyed ``<module>.<parameter>``, and the configuration they were made with.
 
-    Both are written aside and renamed, the configuration last: a folder that has one holds a finished stage.
+    Both are written aside and renamed, the configuration last: a folder that has one holds a finished stage. Of several
+    processes all have to call it, and the main one writes.
 
     Raises:
         TrainingError: they could not be written; what was there before is whole.
@@ -30,8 +33,10 @@ def save_stage(folder: Path, modules: Mapping[str, nn.Module], config: Mapping[s
     weights = {
         f"{name}.{key}": value.detach().contiguous().clone()
         for name, module in modules.items()
-        for key, value in module.state_dict().items()
+        for key, value in whole_state(module).items()
     }
+    if not is_main():
+        return
     asides = [folder / f"{name}.partial" for name in (WEIGHTS, CONFIG)]
     try:
         save_file(weights, asides[0])

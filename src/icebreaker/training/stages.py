@@ -24,6 +24,8 @@ from icebreaker.training import (
 )
 from icebreaker.training.dry_run import DryRun, check_data, dry_run
 from icebreaker.training.loop import StepReport
+from icebreaker.training.processes import is_main, main_first, world
+from icebreaker.training.run import begun
 
 __all__ = ["STAGES", "rehearse", "run", "stage_name"]
 
@@ -41,21 +43,28 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
     "unit_vocoder": (unit_vocoder.UnitVocoderTrainingConfig, unit_vocoder.run),
 }
+ALONE = ("units",)
 
 
 def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], None]) -> None:
     """Train the stage that ``path`` configures, from where it last stopped.
 
-    Its manifests are checked before the first step; a run that is resumed was checked when it began.
+    Its manifests are checked before the first step; a run that is resumed was checked when it began. Under ``torchrun``
+    this is called within ``processes``.
 
     Raises:
         ConfigError: the file does not fit a stage.
         DataError: a manifest has problems.
     """
-    config_class, train = STAGES[stage_name(path)]
+    name = stage_name(path)
+    config_class, train = STAGES[name]
+    if name in ALONE and world() > 1:
+        raise ConfigError(f"{path}: stage {name} trains nothing and runs in one process; start it without torchrun")
     config = load_toml(path, config_class, overrides)
-    if not (Path(config.output) / "last.pt").exists():
-        check_data(config)
+    if not begun(Path(config.output)):
+        with main_first():
+            if is_main():
+                check_data(config)
     train(config, progress)
 
 

@@ -98,7 +98,7 @@ def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = 
             return ReadReplies(config.reading, split, llm, units)
 
         training, held_out = source("train"), source("valid")
-        learning = Run({"unit_ctc": model.train()}, config.optim)
+        learning = Run({"unit_ctc": model.train()}, config.optim, llm=llm.model)
 
         def loss(replies: list[Reply]) -> tuple[Tensor, Mapping[str, Tensor]]:
             guided = learning.step < config.guided_steps

@@ -20,6 +20,8 @@ from icebreaker.models.unit_vocoder import UnitVocoder, UnitVocoderConfig
 from icebreaker.training.adversary import Adversary, AdversaryConfig
 from icebreaker.training.codec_losses import SpectralLoss
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
+from icebreaker.training.processes import mean_tensor, rows_of
+from icebreaker.training.run import begun
 from icebreaker.training.stage_files import save_stage
 from icebreaker.training.unit_extraction import SpokenUnits
 from icebreaker.training.unit_vocoder_batches import OUTSIDE, SpokenUnitSource, VocoderBatch
@@ -72,20 +74,21 @@ class UnitVocoderStage:
         )
         for source in (self.source, self.held_out):
             check_units(source.spoken, config.model.units, config.units)
-        if config.start_as is not None and not (config.output / "last.pt").exists():
+        if config.start_as is not None and not begun(config.output):
             known = range(min(config.start_recordings, len(self.source.spoken)))
             start_as_codec(self.vocoder, load_codec(config.start_as), (self.source.whole(index) for index in known))
         add_weight_norm(self.vocoder)
         self.adversary = Adversary(config.adversary)
         self.spectral = SpectralLoss(config.model.sample_rate)
-        self.run = Run({"vocoder": self.vocoder}, config.optim, also=self.adversary.parts)
+        self.run = Run({"vocoder": self.vocoder}, config.optim, also=self.adversary.parts, rows_dealt=True)
 
     def batches(self, first: int) -> Iterator[VocoderBatch]:
-        """Training batches from number ``first`` on."""
-        config = self.config
-        return self.source.batches(
+        """Training batches from number ``first`` on; of several processes each has its rows of them."""
+        config, own = self.config, rows_of(self.config.rows)
+        whole = self.source.batches(
             first, seed=config.optim.seed, rows=config.rows, frames=config.segment_frames, margin=config.margin_frames
         )
+        return (VocoderBatch(batch.frames[own], batch.waveform[own], batch.spoken[own]) for batch in whole)
 
     def loss(self, batch: VocoderBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The vocoder's loss on one batch; the judges take their own step here."""
@@ -115,7 +118,9 @@ class UnitVocoderStage:
     def duration_loss(self, spoken: list[SpokenUnits]) -> Tensor:
         """Mean square of the error in the logarithm of one more than the frames; each recording whole, by itself."""
         predicted = torch.cat([self.vocoder.log_durations(each.units[None])[0] for each in spoken])
-        return F.mse_loss(predicted, torch.log1p(torch.cat([each.durations for each in spoken]).float()))
+        durations = torch.cat([each.durations for each in spoken])
+        loss = F.mse_loss(predicted, torch.log1p(durations.float()), reduction="sum")
+        return loss / mean_tensor(loss.new_tensor(len(durations)))  # rows of other processes may be longer
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
