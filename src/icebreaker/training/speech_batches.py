@@ -35,9 +35,7 @@ class SpeechConfig:
     natural: str | None = None  # neural voices: questions and sentences
     natural_features: str | None = None
     natural_weight: float = 0.3  # share of them in training batches
-    answered_share: float | None = (
-        None  # of the other synthetic speech, that with an answer; default: as it comes
-    )
+    answered_share: float | None = None  # of the other synthetic speech, that with an answer; default: as it comes
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
     max_tail_frames: int = 32  # and behind
