@@ -9,6 +9,7 @@ Departures: a linear input layer where ``llm_dim / split`` is not ``hidden`` (sm
 positions in training that do not depend on the padding of the batch (``padded_positions`` gives the official ones).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -117,6 +118,7 @@ class CodecLM(nn.Module):
         if config.prefix:
             self.prefix_input = _input(config)
             self.prefix_layers = _layers(config, config.blocks)
+        self.ticks: Callable[[Tensor, CodecLMState, int], Tensor] | None = None  # recorded, see codec_lm_ticks
 
     def initial_state(self, batch: int, capacity: int) -> CodecLMState:
         """An empty cache of ``capacity`` entries for each of ``batch`` rows."""
@@ -194,16 +196,18 @@ class CodecLM(nn.Module):
         full = state.length >= state.capacity
         if bool((full if active is None else full & active).any()):
             raise ValueError(f"the cache is full at {state.capacity} entries; prefill with a larger max_codes")
+        moved = 1 if active is None else active.to(state.length.dtype)
+        after = state._replace(length=state.length + moved, position=state.position + moved)
+        if self.ticks is not None:
+            return self.ticks(codes, state, int(state.length.max()) + 1), after
         write = CacheWriter(state.length)
         x = self.embedding(codes)[:, None]
-        rotation = self._rope(state.position[:, None])
+        rotation = self.rotation(state.position[:, None])
         for index, layer in enumerate(self.layers):
             query, key, value = layer.project(x, rotation)  # type: ignore[operator]
             seen = write(state.keys[:, index], key), write(state.values[:, index], value)
             x = layer.finish(x, attend(query, *seen, write.mask))  # type: ignore[operator]
-        moved = 1 if active is None else active.to(state.length.dtype)
-        state = state._replace(length=state.length + moved, position=state.position + moved)
-        return self.head(self.norm(x[:, 0])), state
+        return self.head(self.norm(x[:, 0])), after
 
     def forward(
         self,
@@ -246,7 +250,7 @@ class CodecLM(nn.Module):
     def context(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """bos and the pre-NN's output [B, 1 + split * Lt, hidden], and their valid counts [B]."""
         x, lengths = self.pieces(text, self.text_input), text_lengths * self.config.split
-        rotation, mask = self._rope(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
+        rotation, mask = self.rotation(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
         for layer in self.pre_nn:
             x, _, _ = layer(x, rotation, mask)
         bos = self.embedding.weight[self.config.bos].expand(len(x), 1, -1)
@@ -257,7 +261,7 @@ class CodecLM(nn.Module):
         if not self.config.prefix:
             raise ValueError("a prefix was given, but the model has no prefix layers; give None")
         x, lengths = self.pieces(prefix, self.prefix_input), prefix_lengths * self.config.split
-        rotation, mask = self._rope(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
+        rotation, mask = self.rotation(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
         cache = Prefix([], [], lengths)
         for layer in self.prefix_layers:
             x, key, value = layer(x, rotation, mask)
@@ -272,7 +276,7 @@ class CodecLM(nn.Module):
         return pieces
 
     def _stack(self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None) -> Stacked:
-        rotation = self._rope(positions)
+        rotation = self.rotation(positions)
         if before is not None:
             seen = valid(before.keys[0].shape[2], before.lengths) & (before.lengths > 0)[:, None, None, None]
             seen, mask = seen.expand(-1, -1, x.shape[1], -1), mask.expand(len(x), 1, x.shape[1], -1)
@@ -289,7 +293,8 @@ class CodecLM(nn.Module):
             stacked.values.append(value)
         return stacked._replace(output=x)
 
-    def _rope(self, positions: Tensor) -> Rope:
+    def rotation(self, positions: Tensor) -> Rope:
+        """Rotations of queries and keys at ``positions`` [B or 1, L]."""
         config = self.config
         return rope(positions, config.hidden // config.heads, rounded=config.rope == "bfloat16")
 

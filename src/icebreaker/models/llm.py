@@ -6,11 +6,13 @@ batch that drift apart, and contexts that grow and are taken back (``kv_cache.KV
 
 import copy
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from icebreaker.errors import CheckpointError
@@ -43,6 +45,7 @@ class LLM(nn.Module):
         self._additive = model.base_model.config._attn_implementation == "eager"  # others take booleans
         self._layer_shapes = self._probe()
         self._head = self._find_head()
+        self.ticks: Callable[[Tensor, KVCache, Tensor, int], Tensor | None] | None = None  # recorded, see llm_ticks
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Self:
@@ -132,17 +135,30 @@ class LLM(nn.Module):
         writer = CacheWriter(cache, lengths, new)
         if writer.idle:
             return torch.zeros_like(embeddings), cache
+        longer = cache._replace(length=cache.length + lengths)
+        if self.ticks is not None and new == 1:
+            ticked = self.ticks(embeddings, cache, lengths, writer.read_length)
+            if ticked is not None:
+                return ticked, longer
         # Padding stands on its row's last valid position: some rotary embeddings scale by the highest position of all.
         steps = torch.arange(new, device=lengths.device).minimum(lengths[:, None] - 1)
         positions = (cache.length[:, None] + steps).clamp(min=0)  # [B, L]
+        return self._decode(embeddings, positions, writer, writer.read_length), longer
+
+    @torch.no_grad()
+    def tick(self, embeddings: Tensor, starts: Tensor, writer: Cache, read_length: int) -> Tensor:
+        """One position a row, at ``starts`` [B], without a look at values on the host: what ``llm_ticks`` records."""
+        return self._decode(embeddings, starts[:, None], writer, read_length)
+
+    def _decode(self, embeddings: Tensor, positions: Tensor, writer: Cache, read_length: int) -> Tensor:
         output = self._decoder["decoder"](
             inputs_embeds=embeddings.to(self.embedding.weight.dtype),
-            attention_mask=self._mask(positions, writer.read_length),
+            attention_mask=self._mask(positions, read_length),
             position_ids=positions,
             past_key_values=writer,
             use_cache=True,
         )
-        return output.last_hidden_state, cache._replace(length=cache.length + lengths)
+        return output.last_hidden_state  # type: ignore[no-any-return]
 
     def train_forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Whole sequences at once, without a cache; gradients flow to the embeddings and to nothing else.
