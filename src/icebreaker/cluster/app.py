@@ -9,8 +9,10 @@ import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, HTTPOptions, RequestRouterConfig
 
-from icebreaker.cluster.plan import ServePlan
+from icebreaker.cluster.build import build_engine
+from icebreaker.cluster.plan import SCRIPTED, ServePlan
 from icebreaker.cluster.replica import Replica
+from icebreaker.cluster.scripted import build_scripted
 from icebreaker.config import from_mapping
 from icebreaker.errors import ConfigError
 
@@ -41,7 +43,7 @@ def application(plan: ServePlan) -> Any:
         max_ongoing_requests=plan.engine.max_sessions + ROOM,
         graceful_shutdown_timeout_s=plan.server.drain_s + LAST_S, graceful_shutdown_wait_loop_s=0.5, **number,
     )  # fmt: skip
-    return deployed.bind(plan)
+    return deployed.bind(plan, build_scripted if plan.engine.model == SCRIPTED else build_engine)
 
 
 def app(values: Mapping[str, Any]) -> Any:

@@ -8,37 +8,37 @@ finds its session on another replica.
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 
 import ray
 from starlette.applications import Starlette
 
-from icebreaker.cluster.build import build_engine
-from icebreaker.cluster.plan import SCRIPTED, ServePlan
+from icebreaker.cluster.plan import EnginePlan, ServePlan
 from icebreaker.cluster.scaling import TAKEN, taken
-from icebreaker.cluster.scripted import build_scripted
 from icebreaker.engine.interface import EngineLike
 from icebreaker.engine.store import SessionStore
 from icebreaker.server.app import create_app
 from icebreaker.server.logs import JsonFormatter
 
-__all__ = ["Replica", "is_stopping"]
+__all__ = ["Build", "Replica", "is_stopping"]
+
+Build = Callable[[EnginePlan, SessionStore | None], EngineLike]
 
 logger = logging.getLogger(__name__)
 WATCH_S = 0.2
 
 
 class Replica:
-    """What ``serve.ingress`` wraps."""
+    """What ``serve.ingress`` wraps. ``build`` makes the engine: what it needs is imported only where it is called."""
 
-    def __init__(self, plan: ServePlan) -> None:
+    def __init__(self, plan: ServePlan, build: Build) -> None:
         _log_lines()
         self._drained = False
         self._watcher: asyncio.Task[None] | None = None
         is_stopping()  # fails here rather than when it matters
         self.plan = plan
         store = SessionStore(plan.engine.sessions) if plan.engine.sessions is not None else None
-        build = build_scripted if plan.engine.model == SCRIPTED else build_engine
-        self.engine: EngineLike = build(plan.engine, store)
+        self.engine = build(plan.engine, store)
         self._app = create_app(self.engine, plan.server_with_keys, store)
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
         logger.info("replica ready: model %s, process %d", self.engine.model_name, os.getpid())

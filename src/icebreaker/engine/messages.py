@@ -4,7 +4,7 @@ A session takes commands in order and gives events in order. Times are milliseco
 Item ids are the caller's where it gives one; a session never invents the same id twice.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ __all__ = [
     "AddItem", "Append", "AudioDelta", "AudioDone", "Cancel", "ClearAudio", "Command", "Commit", "Committed",
     "Configure", "DeleteItem", "Failed", "Item", "ItemAdded", "ItemDeleted", "ItemTruncated", "Reply", "ReplyDone",
     "ReplyStarted", "Respond", "SessionConfig", "SessionEvent", "SpeechIgnored", "SpeechStarted", "SpeechStopped",
-    "TextDelta", "Tool", "Transcribed", "TranscriptDone", "Truncate", "Usage",
+    "TextDelta", "Tool", "Transcribed", "TranscriptDone", "Truncate", "Usage", "settled",
 ]  # fmt: skip
 
 Waveform = NDArray[np.float32]
@@ -94,6 +94,11 @@ class Item:
     name: str = ""
     arguments: str = ""
     call_id: str = ""
+
+
+def settled(item: Item) -> Item:
+    """The item as whoever takes the conversation over finds it: an answer that was under way was cut short."""
+    return replace(item, status="incomplete") if item.status == "in_progress" else item
 
 
 # Commands.

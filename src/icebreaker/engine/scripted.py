@@ -13,7 +13,7 @@ from dataclasses import asdict
 from icebreaker.engine.conversation import Entry
 from icebreaker.engine.interface import EngineStats
 from icebreaker.engine.lobby import Lobby
-from icebreaker.engine.messages import Item, SessionConfig
+from icebreaker.engine.messages import Item, SessionConfig, settled
 from icebreaker.engine.scripted_session import Script, ScriptedSession
 from icebreaker.engine.store import SessionStore, Stored
 from icebreaker.errors import SessionNotFound
@@ -92,7 +92,7 @@ class ScriptedEngine:
             raise SessionNotFound("the session was led by another model; start a new one")
         session = self._new(config, session_id)
         for item in saved.data["entries"]:
-            session.conversation.add(Entry(Item(**item)))
+            session.conversation.add(Entry(settled(Item(**item))))
         return session
 
     def _keep(self, session: ScriptedSession) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from icebreaker.engine.memory import Memory, Remembered
-from icebreaker.engine.messages import Item
+from icebreaker.engine.messages import Item, settled
 from icebreaker.engine.store import Stored
 from icebreaker.errors import SessionNotFound
 from icebreaker.text.heard import SpokenSegment
@@ -69,7 +69,7 @@ def restore(saved: Stored, memory: Memory, model: str) -> int:
         if each["blob"]:
             blob = memory.new_blob()
             memory.blobs[blob] = blobs[str(each["blob"])].to(device)
-        item = Item(**each["item"])
+        item = settled(Item(**each["item"]))
         entry = Remembered(item, blob, tuple(each["tokens"]), each["heard"], spans, each["forgotten"])
         memory.add(entry)
     return int(saved.data["replies"])
