@@ -5,20 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_llm import FAMILIES, tiny_tokenizer
+from tiny_parts import tiny_parts
 from torch import Tensor
 
-from icebreaker.audio.fbank import Fbank
 from icebreaker.dialogue import Dialogue, DialogueSettings, Parts
 from icebreaker.duplex import Committed, DuplexConfig, ReplyFinished, SpeechStarted
-from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.chat import ChatPrompt
-from icebreaker.models.codec import Codec, CodecConfig
-from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
-from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
-from icebreaker.models.prompts import Prompts
 from icebreaker.models.sampling import SamplingConfig
-from icebreaker.models.turn_head import TurnHead
 
 TEMPLATES = {
     "llama": (
@@ -40,38 +33,13 @@ TEMPLATES["gemma3"] = TEMPLATES["gemma2"]
 NEVER = DuplexConfig(take_threshold=1.0, ignore_threshold=1.0)
 
 
-def tiny_parts(family: str) -> Parts:
-    torch.manual_seed(5)
+def parts_around(family: str) -> Parts:
     tokenizer = tiny_tokenizer(TEMPLATES[family]) if family in TEMPLATES else tiny_tokenizer()
-    llm = LLM(FAMILIES[family](), tokenizer)
-    width = llm.width
-    encoder = Encoder(
-        EncoderConfig(
-            subsampling_dim=8, width=16, heads=2, feed_forward_dim=24, layers=2, left_chunks=2, dropout=0.0,
-            positional_dropout=0.0,
-        )
-    )  # fmt: skip
-    codec = Codec(
-        CodecConfig(
-            upsample_initial_channel=16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),), codes=16,
-            latent_dim=128, encoder_channels=8, voice_codes=0, voice=(),
-        )
-    )  # fmt: skip
-    modules = {
-        "encoder": encoder,
-        "adapter": Adapter(AdapterConfig(encoder_dim=16, llm_dim=width)),
-        "prompts": Prompts(width, 3, 9),
-        "turn_head": TurnHead(width),
-        "codec_lm": CodecLM(CodecLMConfig(codes=16, llm_dim=width, hidden=16, linear_units=24, blocks=2, heads=2)),
-        "codec": codec,
-    }
-    for module in modules.values():
-        module.eval().requires_grad_(False)
-    settings = DialogueSettings(text=SamplingConfig(), duplex=NEVER, max_text_tokens=40, max_codes=12)
-    return Parts(
-        fbank=Fbank(), llm=llm, voice=None, settings=settings,
-        chat=ChatPrompt.from_tokenizer(tokenizer, "You are kind."), **modules,
-    )  # fmt: skip
+    torch.manual_seed(5)
+    settings = DialogueSettings(
+        system="You are kind.", text=SamplingConfig(), duplex=NEVER, max_text_tokens=40, max_codes=12
+    )
+    return tiny_parts(LLM(FAMILIES[family](), tokenizer), settings)
 
 
 def turn(dialogue: Dialogue, chunks: Tensor, seed: int = 0) -> tuple[str, Tensor, int]:
@@ -92,7 +60,7 @@ def turn(dialogue: Dialogue, chunks: Tensor, seed: int = 0) -> tuple[str, Tensor
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_spoken_turn(family: str) -> None:
-    parts = tiny_parts(family)
+    parts = parts_around(family)
     chunks = 0.1 * torch.randn(4, 2560, generator=torch.Generator().manual_seed(1))
     dialogue = Dialogue(parts)
     text, audio, length = turn(dialogue, chunks)
@@ -109,7 +77,7 @@ def test_spoken_turn(family: str) -> None:
 
 
 def test_seeds_decide_the_draws() -> None:
-    parts = tiny_parts("qwen2")
+    parts = parts_around("qwen2")
     settings = replace(parts.settings, text=replace(parts.settings.text, top_k=50, temperature=1.5))
     dialogue = Dialogue(replace(parts, settings=settings))
     chunks = torch.zeros(2, 2560)

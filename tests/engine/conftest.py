@@ -7,25 +7,16 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-import torch
 from tiny_llm import tiny_llm
+from tiny_parts import tiny_parts
 
-from icebreaker.audio.fbank import Fbank
 from icebreaker.audio.pcm import load_audio
 from icebreaker.dialogue import Dialogue, DialogueSettings, Parts
 from icebreaker.engine.engine import Engine, EngineConfig
 from icebreaker.engine.messages import Command, SessionConfig, SessionEvent
 from icebreaker.engine.session import Session
 from icebreaker.engine.store import SessionStore
-from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.chat import ChatPrompt
-from icebreaker.models.codec import Codec, CodecConfig
-from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
-from icebreaker.models.encoder import Encoder, EncoderConfig
-from icebreaker.models.llm import LLM
-from icebreaker.models.prompts import Prompts
 from icebreaker.models.sampling import SamplingConfig
-from icebreaker.models.turn_head import TurnHead
 from icebreaker.text.segment import SegmenterConfig
 
 QUESTION = Path(__file__).parents[2] / "examples" / "question.wav"
@@ -65,44 +56,13 @@ class Room:
         return session.outbox.take()
 
 
-def tiny_parts(llm: LLM) -> Parts:
-    torch.manual_seed(5)
-    width = llm.width
-    encoder = Encoder(
-        EncoderConfig(
-            subsampling_dim=8, width=16, heads=2, feed_forward_dim=24, layers=2, left_chunks=2, dropout=0.0,
-            positional_dropout=0.0,
-        )
-    )  # fmt: skip
-    codec = Codec(
-        CodecConfig(
-            upsample_initial_channel=16, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),), codes=16,
-            latent_dim=128, encoder_channels=8, voice_codes=0, voice=(),
-        )
-    )  # fmt: skip
-    modules = {
-        "encoder": encoder,
-        "adapter": Adapter(AdapterConfig(encoder_dim=16, llm_dim=width)),
-        "prompts": Prompts(width, 3, 9),
-        "turn_head": TurnHead(width),
-        "codec_lm": CodecLM(CodecLMConfig(codes=16, llm_dim=width, hidden=16, linear_units=24, blocks=2, heads=2)),
-        "codec": codec,
-    }
-    for module in modules.values():
-        module.eval().requires_grad_(False)
+@pytest.fixture(scope="session")
+def parts() -> Parts:
     settings = DialogueSettings(
         system="You are kind.", text=SamplingConfig(temperature=1.2, top_k=40), max_text_tokens=24, max_codes=12,
         segmenter=SegmenterConfig(max_tokens=8), transcribe=False,
     )  # fmt: skip
-    return Parts(
-        fbank=Fbank(), llm=llm, voice=None, settings=settings,
-        chat=ChatPrompt.from_tokenizer(llm.tokenizer, settings.system), **modules,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def parts() -> Parts:
-    return tiny_parts(tiny_llm("qwen2", seed=3))
+    return tiny_parts(tiny_llm("qwen2", seed=3), settings)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ __all__ = [
     "codec_to_official",
     "folded",
     "generator_keys",
+    "generator_settings",
     "split",
 ]
 
@@ -97,13 +98,8 @@ def codec_config(values: Mapping[str, Any], where: str) -> CodecConfig:
         if (kernel_size, stride) != (3, 1) or width != voice_dim:
             raise CheckpointError(f"{where}: global_feature_conv: expected [w, hidden, w, 3, 1]")
         return CodecConfig(
-            sample_rate=values["sampling_rate"],
+            **generator_settings(values),
             resblock=values["resblock"],
-            upsample_rates=tuple(values["upsample_rates"]),
-            upsample_kernel_sizes=tuple(values["upsample_kernel_sizes"]),
-            upsample_initial_channel=values["upsample_initial_channel"],
-            resblock_kernel_sizes=tuple(values["resblock_kernel_sizes"]),
-            resblock_dilation_sizes=tuple(tuple(each) for each in values["resblock_dilation_sizes"]),
             codes=values["n_codes"],
             code_groups=values["n_code_groups"],
             residual_layers=values["residul_layer"],
@@ -116,6 +112,22 @@ def codec_config(values: Mapping[str, Any], where: str) -> CodecConfig:
         raise CheckpointError(f"{where}: missing setting {error}") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: {error}") from error
+
+
+def generator_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What every official HiFi-GAN configuration says about its generator, by the names of ``GeneratorConfig``.
+
+    Raises:
+        KeyError: a setting is missing.
+    """
+    return {
+        "sample_rate": values["sampling_rate"],
+        "upsample_rates": tuple(values["upsample_rates"]),
+        "upsample_kernel_sizes": tuple(values["upsample_kernel_sizes"]),
+        "upsample_initial_channel": values["upsample_initial_channel"],
+        "resblock_kernel_sizes": tuple(values["resblock_kernel_sizes"]),
+        "resblock_dilation_sizes": tuple(tuple(each) for each in values["resblock_dilation_sizes"]),
+    }
 
 
 def _conv(theirs: str, ours: str, *, bias: bool = True) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from icebreaker.checkpoints.codec_keys import folded, generator_keys, split
+from icebreaker.checkpoints.codec_keys import folded, generator_keys, generator_settings, split
 from icebreaker.checkpoints.pt_file import rename, tensors
 from icebreaker.errors import CheckpointError
 from icebreaker.models.unit_vocoder import UnitVocoderConfig
@@ -91,13 +91,8 @@ def unit_vocoder_config(values: Mapping[str, Any], where: str) -> UnitVocoderCon
             raise CheckpointError(f"{where}: model_in_dim and encoder_embed_dim must equal embedding_dim")
         config = UnitVocoderConfig(
             units=values["num_embeddings"],
-            sample_rate=values["sampling_rate"],
+            **generator_settings(values),
             latent_dim=values["embedding_dim"],
-            upsample_rates=tuple(values["upsample_rates"]),
-            upsample_kernel_sizes=tuple(values["upsample_kernel_sizes"]),
-            upsample_initial_channel=values["upsample_initial_channel"],
-            resblock_kernel_sizes=tuple(values["resblock_kernel_sizes"]),
-            resblock_dilation_sizes=tuple(tuple(each) for each in values["resblock_dilation_sizes"]),
             duration_hidden=durations["var_pred_hidden_dim"],
             duration_kernel_size=durations["var_pred_kernel_size"],
         )
