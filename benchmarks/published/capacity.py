@@ -4,7 +4,8 @@
     python -m benchmarks.published.capacity --run bench-gpu.json  # ticks measured by ``python -m benchmarks.published``
 
 A caller is in a conversation all the time: four seconds of question, six of answer, one of rest, on average. A device
-bears as many as get their first sound within 350 ms (p95), without a gap, while listening keeps up.
+bears as many as get their first sound within 350 ms (p95), with a gap in one reply of a hundred at most, while
+listening keeps up.
 """
 
 import argparse
@@ -60,16 +61,16 @@ def rows_of_floors(habits: Habits, seconds: float) -> Iterator[tuple[object, ...
     """A row for each device and share of its speed that is reached."""
     for name, device in DEVICES.items():
         for share in (1.0, 0.5, 0.25):
-            number, outcome = bearable(floors(device, PUBLISHED_7B, share), habits, seconds)
             room = memory_bears(device, PUBLISHED_7B)
+            number, outcome = bearable(floors(device, PUBLISHED_7B, share), habits, seconds, room)
             yield _row(f"{name}, {share:.0%} of its floor's speed", number, room, outcome)
 
 
 def _row(name: str, number: int, room: int | None, outcome: Outcome | None) -> tuple[object, ...]:
-    each = number if room is None else min(number, room)
-    fleets = (fleet(callers, each) if each else None for callers in FLEETS)
+    bound = "memory" if number == room else "time"
+    fleets = (fleet(callers, number) if number else None for callers in FLEETS)
     p50, p95, busy = (None, None, None) if outcome is None else (outcome.p(0.5), outcome.p(0.95), outcome.busy)
-    return name, number, room, p50, p95, busy, *fleets
+    return name, number, bound, p50, p95, busy, *fleets
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def main() -> None:
     parser.add_argument("--first-tokens", type=int, default=5, help="until a reply's first segment is complete")
     options = parser.parse_args()
     habits = Habits(first_tokens=options.first_tokens)
-    names = ("device", "callers in time", "in memory", "p50, ms", "p95, ms", "busy")
+    names = ("device", "callers", "bound by", "p50, ms", "p95, ms", "busy")
     names = (*names, *(f"devices for {callers:,}" for callers in FLEETS))
     if options.run is None:
         print("Floors from data sheets, not measurements.\n")

@@ -19,7 +19,11 @@ PARTS = {  # of a run's JSON, by the fields of ``Costs``
     "code": ("speech decoder, one code",),
     "render": ("codec, 8 codes (0.2 s)",),
 }
-PACKED = {"encoder, 160 ms": "encoder packed, 160 ms"}
+SERVED = {  # what a server runs instead, where it was measured
+    "encoder, 160 ms": "encoder packed, 160 ms",
+    "speech decoder, one code": "speech decoder, one code, recorded",
+    "LLM, one token": "LLM, one token, recorded",
+}
 
 
 @dataclass(frozen=True)
@@ -94,24 +98,26 @@ def measured(run: Mapping[str, Any], context: int) -> Costs:
     """From a run's JSON; between measured batches on a straight line, beyond the largest as the line goes on."""
     rows = run["parts"]
 
+    def served(part: str) -> str:
+        return SERVED[part] if SERVED.get(part) in {row["part"] for row in rows} else part
+
     def of(part: str) -> list[tuple[int, float]]:
-        names = {row["part"] for row in rows}
-        name = PACKED[part] if PACKED.get(part) in names else part
+        name = served(part)
         points = sorted((row["batch"], row["ms"] / 1e3) for row in rows if row["part"] == name)
         if not points:
-            raise SystemExit(f"the run lacks {part!r}: run all of --tables parts")
+            raise SystemExit(f"the run lacks {part!r}: run --tables parts too")
         return points
 
     def summed(parts: Sequence[str]) -> Callable[[int], float]:
         lines = [of(part) for part in parts]
         return lambda batch: sum(between(points, batch) for points in lines)
 
-    contexts = sorted({row["context"] for row in rows if row["part"] == "LLM, one token"})
-    nearest = min(contexts, key=lambda each: abs(each - context))
-    ticks = sorted(
-        (row["batch"], row["ms"] / 1e3) for row in rows if row["part"] == "LLM, one token" and row["context"] == nearest
-    )
-    return Costs(think=lambda batch: between(ticks, batch), **{name: summed(parts) for name, parts in PARTS.items()})
+    ticks = [row for row in rows if row["part"] == served("LLM, one token")]
+    if not ticks:
+        raise SystemExit("the run lacks 'LLM, one token': run --tables llm too")
+    nearest = min((row["context"] for row in ticks), key=lambda each: abs(each - context))
+    line = sorted((row["batch"], row["ms"] / 1e3) for row in ticks if row["context"] == nearest)
+    return Costs(think=lambda batch: between(line, batch), **{name: summed(parts) for name, parts in PARTS.items()})
 
 
 def between(points: Sequence[tuple[int, float]], x: int) -> float:

@@ -45,8 +45,10 @@ def judge(packets: Sequence[tuple[float, int]], rate: int) -> Start:
 
 
 def ours(told: Told, positions: int, replies: Sequence[Sequence[int]], machine: Machine) -> list[Start]:
-    """All rows answer at once."""
+    """All rows answer at once; recordings, where there are any, are made before the clock runs."""
     state = told.after(positions, replies)
+    if machine.records:
+        told.rehearse(state)
     packets: list[list[tuple[float, int]]] = [[] for _ in replies]
     began = machine.now()
     state = told.take_turns(state)

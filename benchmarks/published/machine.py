@@ -45,9 +45,9 @@ class Machine:
     patience_s: float = 3.0
 
     @property
-    def bytes_per_weight(self) -> int:
-        """Of a model in ``dtype``."""
-        return self.dtype.itemsize
+    def records(self) -> bool:
+        """Whether steps can be recorded and launched as one."""
+        return self.device.type == "cuda"
 
     def now(self) -> float:
         """Seconds; differences count."""

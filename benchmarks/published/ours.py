@@ -16,6 +16,8 @@ from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.speaking import Speaker
 from icebreaker.dialogue.state import Speaking
 from icebreaker.duplex import Committed, SpeechStarted
+from icebreaker.models.codec_lm_ticks import CodecLMTicks
+from icebreaker.models.llm_ticks import LLMTicks
 
 __all__ = ["Told"]
 
@@ -53,6 +55,9 @@ class Told(Dialogue):
         self.replies = dict(enumerate(replies))
         state = self.initial_state(range(len(replies)), positions + 1024, before_ids=())
         state.context.length.fill_(positions)
+        if state.context.length.is_cuda:  # as the engine does
+            self.parts.llm.ticks = LLMTicks(self.parts.llm, state.context)
+            self.parts.codec_lm.ticks = CodecLMTicks(self.parts.codec_lm)
         for row in range(len(replies)):
             state = self.signal(row, SpeechStarted(), state)
         return self.think(state)[1]  # the user's prefix and the prompt embeddings
@@ -63,6 +68,16 @@ class Told(Dialogue):
         for row in range(len(state.rows)):
             state = self.signal(row, Committed(), state)
         return state
+
+    @torch.inference_mode()
+    def rehearse(self, state: DialogueState) -> None:
+        """Speak for two seconds, so that every step is recorded; ``state`` itself goes on from where it was.
+
+        Caches are written past their lengths only, and the generators of the draws are nobody's business here.
+        """
+        state = self.take_turns(state)
+        for _ in range(10):
+            _, state = self.advance(state)
 
     @torch.inference_mode()
     def advance(self, state: DialogueState) -> tuple[dict[int, Tensor], DialogueState]:

@@ -16,13 +16,16 @@ from benchmarks.published.machine import Machine
 from benchmarks.published.reference import GrowingDecoder, copied
 from benchmarks.published.shapes import Omni
 from icebreaker.dialogue.parts import Parts
+from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.codec_stream import CodecStream
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
+from icebreaker.models.llm_ticks import LLMTicks
 
-__all__ = ["Row", "decode_ticks", "listening", "omni_parts", "speaking"]
+__all__ = ["RECORDED", "Row", "decode_ticks", "listening", "omni_parts", "speaking"]
 
 Work = Callable[[], object]
+RECORDED = ", recorded"  # as a CUDA graph
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,13 @@ def measured(
     return Row(part, batch, context, 1e3 * timing.least, 1e3 * timing.median, 1e3 * floor, bound, other)
 
 
+def recorded(machine: Machine, row: Row, work: Work) -> Row:
+    """The same work as ``row``'s, launched as one."""
+    with torch.inference_mode():
+        timing = machine.time(work)
+    return replace(row, part=row.part + RECORDED, ms=1e3 * timing.least, median_ms=1e3 * timing.median, naive_ms=None)
+
+
 def listening(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
     """Features, encoder and adapter for 160 ms of each conversation."""
     for batch in batches:
@@ -110,10 +120,13 @@ def decode_ticks(
             ids = torch.ones(batch, 1, dtype=torch.long, device=machine.device)
             read = weights(llm.model) - _unread(llm) + batch * context * llm.cache_bytes_per_position()
             naive = _plain_tick(llm, ids, cache, context) if batch == 1 else None
-            yield measured(
-                machine, "LLM, one token", lambda: _tick(llm, ids, cache), read, batch=batch, context=context,  # noqa: B023
-                naive=naive,
-            )  # fmt: skip
+            work = lambda: _tick(llm, ids, cache)  # noqa: B023, E731
+            row = measured(machine, "LLM, one token", work, read, batch=batch, context=context, naive=naive)
+            yield row
+            if machine.records:
+                llm.ticks = LLMTicks(llm, cache)
+                yield recorded(machine, row, work)
+                llm.ticks = None
 
 
 def _tick(llm: LLM, ids: Tensor, cache: KVCache) -> Tensor:
@@ -164,10 +177,15 @@ def speaking(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterat
         codes = torch.full((batch,), lm.config.sos, device=machine.device)
         kept = batch * int(state.length[0]) * lm.config.hidden * 2 * lm.config.blocks * state.keys.element_size()
         growing = GrowingDecoder(lm, state)
-        yield measured(
-            machine, "speech decoder, one code", lambda: lm.step(codes, state), weights(lm.layers, lm.head) + kept,  # noqa: B023
-            batch=batch, naive=(lambda: growing.step(codes)) if batch == 1 else None,  # noqa: B023
-        )  # fmt: skip
+        work = lambda: lm.step(codes, state)  # noqa: B023, E731
+        naive = (lambda: growing.step(codes)) if batch == 1 else None  # noqa: B023
+        read = weights(lm.layers, lm.head) + kept
+        row = measured(machine, "speech decoder, one code", work, read, batch=batch, naive=naive)
+        yield row
+        if machine.records:
+            lm.ticks = CodecLMTicks(lm)
+            yield recorded(machine, row, work)
+            lm.ticks = None
         yield _codec(parts, machine, batch)
 
 

@@ -90,7 +90,9 @@ def _parts(run: Run) -> str:
 
 def _throughput(run: Run) -> str:
     """How much more a batch gives than one conversation, by context."""
-    ticks = [r for r in run["parts"] if r["part"] == "LLM, one token"]
+    found = {r["part"] for r in run["parts"]}
+    part = next((name for name in ("LLM, one token, recorded", "LLM, one token") if name in found), None)
+    ticks = [r for r in run["parts"] if r["part"] == part]
     alone = {r["context"]: r["ms"] for r in ticks if r["batch"] == 1}
     rows = [
         (r["context"], r["batch"], 1e3 * r["batch"] / r["ms"], r["batch"] * alone[r["context"]] / r["ms"])
