@@ -120,10 +120,14 @@ class Hall:
         if listening or writing:
             spent += costs.think(len(listening) + len(writing))
         waiting = self._write(writing)
-        while waiting:
+        spare = self.pacing.spare_s({i: self._lead(c) for i, c in enumerate(self.callers) if self._speaks(c)})
+        while waiting and spent + costs.think(len(waiting)) < spare / 2:  # else those who speak get their sound first
             spent += costs.think(len(waiting))
             waiting = self._write(waiting)
         return spent + self._speak(spent)
+
+    def _speaks(self, caller: Caller) -> bool:
+        return caller.begun and caller.codes < caller.all_codes
 
     def _hear(self, listening: Sequence[Caller]) -> None:
         for caller in listening:
@@ -143,7 +147,7 @@ class Hall:
 
     def _speak(self, spent: float) -> float:
         begun = self._begin()
-        speaking = {i: c for i, c in enumerate(self.callers) if c.begun and c.codes < c.all_codes}
+        speaking = {i: c for i, c in enumerate(self.callers) if self._speaks(c)}
         wanted = self.pacing.share({i: self._lead(caller) for i, caller in speaking.items()})
         codes = {i: self._codes(speaking[i], seconds) for i, seconds in wanted.items()}
         extra = begun + self._drawing(codes)
