@@ -123,6 +123,17 @@ class Device:
         self._open(slot, self.embed(keys[same:], blobs) if same < limit else None, before)
 
     @torch.inference_mode()
+    def step_aside(self, slot: Slot) -> None:
+        """What is listened to in the slot's own context goes on beside it: a reply is going to begin there."""
+        row = self.row(slot)
+        assert row.utterance is not None
+        waiting = [piece for piece in (row.pending, row.utterance.pending) if piece is not None]
+        branch = self.state.branch or self.llm.new_cache(len(self.state.rows), self.capacity)
+        self.state = self.state._replace(branch=branch.with_row(slot.index, self.state.context.row(slot.index)))
+        utterance = replace(row.utterance, pending=torch.cat(waiting) if waiting else None)
+        self.state = with_row(self.state, slot.index, turn=Turn.OVERLAP, pending=None, utterance=utterance)
+
+    @torch.inference_mode()
     def take_over(self, slot: Slot, inputs: Tensor | None) -> None:
         """What was listened to aside goes on in the slot's own context, ``inputs`` being all that it lacks."""
         utterance = self.row(slot).utterance
@@ -152,11 +163,13 @@ class Device:
 
     @torch.inference_mode()
     def answer(self, slot: Slot, inputs: Tensor, manner: Manner, generator: torch.Generator) -> None:
-        """Begin a reply after ``inputs`` [L, D]."""
+        """Begin a reply after ``inputs`` [L, D]; what is listened to aside goes on."""
+        beside = self.row(slot).utterance if self.row(slot).turn is Turn.OVERLAP else None
+        turn = Turn.SPEAKING if beside is None else Turn.OVERLAP
         base = int(self.state.context.length[slot.index]) + len(inputs)
         reply, self.state = self.dialogue.speaker.begin(slot.index, base, self.state)
         self.state = with_row(
-            self.state, slot.index, turn=Turn.SPEAKING, utterance=None, pending=inputs, reply=reply, manner=manner,
+            self.state, slot.index, turn=turn, utterance=beside, pending=inputs, reply=reply, manner=manner,
             generator=generator,
         )  # fmt: skip
 

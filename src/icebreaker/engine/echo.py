@@ -32,6 +32,7 @@ MARGIN_DB = 7.0  # by which echo may exceed what its gains predict
 REVERB_HOPS = 6  # a room rings on: the loudest of the newest played frames counts
 STICKS_OUT = 0.25  # share of the bands and frames of a window above which somebody else speaks
 FADE_DB_PER_HOP = 0.5
+RINGING = 25  # hops after the last of it that an echo of a known delay may be heard
 VOTES = 3  # windows that decide together
 LOUD_DB = -40.0  # of what was played: its echo would be heard, were there one
 REFUTING = 12  # hops of silence at the microphone, where an echo of something loud was due, that refute a delay
@@ -128,6 +129,12 @@ class EchoDetector:
         """Whether anything that was played can be heard at ``position`` at all."""
         hop = position // HOP
         return bool(len(self._played)) and self._first <= hop <= self._first + len(self._played) + MAX_DELAY
+
+    def may_ring(self, position: int) -> bool:
+        """Whether an echo can be heard at ``position``, as far as is known: not where there is none."""
+        if self._delay is None:
+            return not self.certain and self.may_echo(position)
+        return self.may_echo(position - (self._delay + RINGING - MAX_DELAY) * HOP)
 
     def _anything_played(self) -> bool:
         span = self._span(self._hop - MAX_DELAY - SPAN, self._hop)

@@ -6,7 +6,7 @@ that a cough, a "mhm" or the assistant's own echo never stops a reply.
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,8 +31,9 @@ from icebreaker.engine.messages import (
 )
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
+from icebreaker.engine.utterance import Heard
 
-__all__ = ["Heard", "Listening"]
+__all__ = ["Listening"]
 
 MAX_UTTERANCE_S = 60.0  # then the turn is over
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
@@ -43,46 +44,6 @@ PAUSE_MS = 64.0  # of silence after which one verdict is enough
 SILENT_ENERGY = WINDOW_SAMPLES * 2e-4**2  # of a window, below which nobody asks the voice detector
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 MIN_ROOM = 64  # LLM positions to be left for a reply when an utterance opens, besides the speech
-
-
-@dataclass
-class Heard:
-    """An utterance.
-
-    Attributes:
-        item_id: of the message it will become.
-        start: position of its first sample.
-        fed: position up to which the ears have heard it.
-        blob: of its vectors.
-        vectors: of them in the slot's keys.
-        confirmed: it is meant, and was told of.
-        begun: the slot listens.
-        aside: it does so beside a reply.
-        end: position where it ends, once that is known.
-        respond: whether a reply follows.
-        chunks: that got a verdict.
-        ignores, takes: verdicts in a row.
-        told: it began with a ``SpeechStarted``, so it ends with a ``SpeechStopped``.
-        item: what a client added, where it is a recording.
-        audio: of that recording; None: the microphone's.
-    """
-
-    item_id: str
-    start: int
-    fed: int
-    blob: int
-    confirmed: bool = False
-    begun: bool = False
-    aside: bool = False
-    vectors: int = 0
-    end: int | None = None
-    respond: bool = False
-    chunks: int = 0
-    ignores: int = 0
-    takes: int = 0
-    told: bool = False
-    item: Item | None = None
-    audio: AudioBuffer | None = None
 
 
 class Listening:
@@ -101,6 +62,10 @@ class Listening:
     def ending(self) -> bool:
         """Whether a turn is over and not all of it is heard yet."""
         return self.utterance is not None and self.utterance.end is not None
+
+    @property
+    def _confirmed(self) -> bool:
+        return self.utterance is not None and self.utterance.confirmed
 
     @property
     def patience(self) -> Patience:
@@ -145,8 +110,11 @@ class Listening:
         """The voice detector's probability for the window that was due."""
         position = self.window_at
         self.window_at += WINDOW_SAMPLES
-        if self.echo.may_echo(position) and self.echo.explains(window, position):
-            probability = 0.0
+        if self.echo.may_echo(position):
+            was_certain = self.echo.certain
+            probability = 0.0 if self.echo.explains(window, position) else probability
+            if self.echo.certain and not was_certain and not self._confirmed:
+                self.ear = replace(self.ear, voiced_ms=0.0)  # it counted what may have been echo
         config = self.live.config
         self.ear = self.ear.heard(probability, config.threshold, position)
         if self.utterance is None:
@@ -163,10 +131,7 @@ class Listening:
         """What silence and speech so far mean."""
         now, patience = self.ear, self.patience
         if not heard.confirmed:
-            needed = patience.confirm_ms
-            if now.voiced_ms >= needed and self._may_be_echo(now.voiced_ms):
-                needed = max(needed, UNCERTAIN_MS)
-            if not self.talking.audible(now_s) or now.voiced_ms >= needed:
+            if now.voiced_ms >= self._needed_ms(now.voiced_ms, now_s):
                 self._confirm(heard, now_s)
             elif now.quiet_ms >= DROP_TENTATIVE_MS:
                 self._drop(heard)
@@ -175,9 +140,12 @@ class Listening:
         if heard.confirmed and (now.quiet_ms >= patience.silence_ms or too_long):
             self._end(heard, self.window_at)
 
-    def _may_be_echo(self, voiced_ms: float) -> bool:
-        """Whether speech of so long may yet turn out to be the assistant's own."""
-        return self.echo.may_echo(self.window_at) and not self.echo.certain and not self.echo.excludes(voiced_ms)
+    def _needed_ms(self, voiced_ms: float, now_s: float) -> float:
+        """How much speech is meant, where ``voiced_ms`` were heard; more while it may be the assistant's own."""
+        is_audible, rings = self.talking.audible(now_s), self.echo.may_ring(self.window_at)
+        if rings and not self.echo.certain and not self.echo.excludes(voiced_ms):
+            return max(self.patience.confirm_ms, UNCERTAIN_MS)
+        return self.patience.confirm_ms if is_audible or (rings and self.echo.certain) else 0.0
 
     def judge_chunk(self, probabilities: Probabilities, now_s: float) -> None:
         """The state head's verdict on what was heard so far."""
@@ -283,6 +251,13 @@ class Listening:
             heard.begun = True
         elif heard.aside and heard.confirmed and not self.talking.generating:
             self.reread(take_over=True)
+
+    def step_aside(self) -> None:
+        """A reply is going to begin while the user speaks: listen on beside it."""
+        heard = self.utterance
+        if heard is not None and heard.begun and not heard.aside and self.live.slot is not None:
+            self.live.device.step_aside(self.live.slot)
+            heard.aside = True
 
     def reread(self, *, take_over: bool = False) -> None:
         """What stands before the utterance has changed."""

@@ -200,7 +200,13 @@ class Live(Shared):
         """Have the slot begin what is to be begun."""
         self.used_s = now_s
         self.listening.prepare(now_s)
-        self.talking.prepare(now_s)
+        self.begin_reply(now_s)
+
+    def begin_reply(self, now_s: float) -> None:
+        """Have the slot begin a reply that was decided on, if there is one."""
+        if self.talking.generating and not self.talking.speech.begun:  # type: ignore[union-attr]
+            self.listening.step_aside()
+            self.talking.prepare(now_s)
 
     # The clock.
 

@@ -215,7 +215,7 @@ class Loop:
     def _answer(self, seated: dict[int, Live], began_s: float) -> bool:
         """Begin the replies that were just decided on, and write until there is something to say aloud."""
         for live in list(seated.values()):
-            self._guard(live, live.talking.prepare, self._clock())
+            self._guard(live, live.begin_reply, self._clock())
         stop_s = began_s + self.pacing.spare_s(self._leads(seated)) / 2
         for written in range(FIRST_TOKENS):
             waiting = [i for i, live in seated.items() if live.talking.needs_text]

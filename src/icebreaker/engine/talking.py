@@ -17,6 +17,7 @@ from icebreaker.engine.messages import (
     AudioDone,
     Failed,
     Item,
+    ItemTruncated,
     Reply,
     ReplyDone,
     ReplyStarted,
@@ -235,8 +236,11 @@ class Talking:
         if not speech.done:
             self._finish("cancelled", reason, now_s)
         elif reason == "turn_detected" and speech.announced and speech.samples and speech.playback.lead_ms > 0:
-            self.live.memory.set_heard(speech.item_id, speech.played_samples(now_s))
+            samples = speech.played_samples(now_s)
+            entry = self.live.memory.set_heard(speech.item_id, samples)
             self.live.changed = True
+            ms = 1000 * samples / speech.sample_rate
+            self.live.emit(ItemTruncated(item_id=speech.item_id, audio_end_ms=ms, text=entry.item.text))
         if reason == "turn_detected":
             self.silence(now_s)
 
