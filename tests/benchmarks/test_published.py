@@ -15,33 +15,24 @@ ROOT = Path(__file__).parents[2]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks.published", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT)
 
 
 def test_every_table_on_the_cpu(tmp_path: Path) -> None:
     done = run(
-        *("--size", "tiny", "--device", "cpu", "--batches", "1", "8", "--contexts", "64", "--rounds", "1"),
-        *(
-            "--patience",
-            "0.01",
-            "--replies",
-            "1",
-            "--json",
-            str(tmp_path / "run.json"),
-            "--markdown",
-            str(tmp_path / "run.md"),
-        ),
+        *("--size", "tiny", "--device", "cpu", "--batches", "1", "2", "--contexts", "64", "--rounds", "1"),
+        *("--patience", "0.01", "--replies", "1"),
+        *("--json", str(tmp_path / "run.json"), "--markdown", str(tmp_path / "run.md")),
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "run.json").read_text())
     assert found["left_out"] == []
     assert [row["reply"] for row in found["first_audio"]][-1] == "median"
     assert all(0 < row["ours_ms"] <= row["ours_steady_ms"] for row in found["first_audio"])
-    # Our first packet is shorter, and the plain one is 20 codes up to a cut in its second half.
-    assert all(250 <= row["plain_first_sound_ms"] <= 500 for row in found["first_audio"][:-1])
-    assert [row["sessions"] for row in found["many"]] == [8]
+    # The plain one is 20 codes up to a cut; the search for it begins 200 ms from the start.
+    assert all(200 <= row["plain_first_sound_ms"] <= 500 for row in found["first_audio"][:-1])
     ticks = [row for row in found["parts"] if row["part"] == "LLM, one token"]
-    assert [(row["batch"], row["context"]) for row in ticks] == [(1, 64), (8, 64)]
+    assert [(row["batch"], row["context"]) for row in ticks] == [(1, 64), (2, 64)]
     assert ticks[0]["naive_ms"] > 0
     assert ticks[1]["naive_ms"] is None
     assert all(0 < row["share"] == pytest.approx(row["floor_ms"] / row["ms"]) for row in ticks)
