@@ -93,7 +93,7 @@ def backbone_config(folder: Path) -> BackboneConfig:
         (folder / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return BackboneConfig(
         optim=OPTIM, data=folder, output=folder / "out", vocab_size=300, hidden_size=32, layers=2, heads=2, kv_heads=1,
-        ffn=48, mix=MixConfig(batch_conversations=3), evaluate_conversations=2, evaluate_every=0,
+        ffn=48, mix=MixConfig(batch_conversations=3), evaluate_conversations=2, evaluate_every=3,
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def configs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return {
         "encoder_ctc": encoder,
         "alignment": replace(alignment, optim=replace(OPTIM, accumulate=4), data=alone, answered_only=True),
-        "spoken_qa": replace(spoken_qa, optim=OPTIM),
+        "spoken_qa": replace(spoken_qa, optim=OPTIM, evaluate_every=3),
         "backbone": backbone_config(tmp_path_factory.mktemp("backbone")),
         "codec_lm": codec_lm_config(tmp_path_factory.mktemp("codec_lm")),
         "codec": codec_config(tmp_path_factory.mktemp("codec")),

@@ -197,11 +197,14 @@ class _Stage:
         return loss, parts
 
     def in_step(self, heard: Heard) -> Tensor:
-        """Zero, after a walk through the LLM if it is sharded: all processes gather its layers together, or none."""
+        """Zero, after a walk through the LLM if it is sharded: all processes gather its layers together, or none.
+
+        Nothing that trains is on the way: a parameter that has no gradient in one process has none in many.
+        """
         if world() == 1:
             return heard.frames.new_zeros(())
-        walked = score(self.llm, [self.transcribing(heard.speech[0])], [[]], self.chat.end_id)
-        return 0 * walked.hidden_states.sum()
+        silence = heard.frames.new_zeros(1, self.llm.width).requires_grad_()
+        return 0 * score(self.llm, [[silence]], [[]], self.chat.end_id).hidden_states.sum()
 
     @torch.no_grad()
     def evaluate(self, batches: list[SpeechBatch]) -> Mapping[str, float]:

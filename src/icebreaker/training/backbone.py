@@ -184,7 +184,8 @@ def text_loss(model: Qwen2ForCausalLM, batch: TextBatch) -> tuple[Tensor, Mappin
     The padding token stands for the pauses of speech (``MixConfig.paced_probability``) and is fed as a zero vector.
     """
     embeddings = fed(model, batch.ids[:, :-1])
-    hidden_states = model.model(inputs_embeds=embeddings, attention_mask=batch.mask[:, :-1]).last_hidden_state
+    body = model.model(inputs_embeds=embeddings, attention_mask=batch.mask[:, :-1], use_cache=False)
+    hidden_states = body.last_hidden_state
     weights = batch.weights[:, 1:]
     wanted = weights > 0
     logits = model.lm_head(hidden_states[wanted])  # padding is never projected onto the vocabulary
