@@ -91,11 +91,7 @@ def build_questions(
         voices = TRAIN_VOICES if split == "train" else HELD_OUT_VOICES
         for sentence, answer, name in spoken:
             voice = rng.choices(voices, [voice.share for voice in voices])[0]
-            speed, pitch = rng.uniform(*SPEEDS), rng.uniform(*PITCHES)
-            scripts.append(
-                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
-                       pitch=round(pitch, 3), answer=answer, conversation=name)
-            )  # fmt: skip
+            scripts.append(_script(sentence, split, voice, rng, answer=answer, conversation=name))
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
@@ -125,11 +121,7 @@ def build_sentences(
         voices = BREADTH_VOICES if split == "train" else HELD_OUT_VOICES
         for sentence in _draw(list(dict.fromkeys(texts[split])), size, rng):
             voice = rng.choices(voices, [voice.share for voice in voices])[0]
-            speed, pitch = rng.uniform(*WIDE_SPEEDS), rng.uniform(*WIDE_PITCHES)
-            scripts.append(
-                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
-                       pitch=round(pitch, 3))
-            )  # fmt: skip
+            scripts.append(_script(sentence, split, voice, rng, WIDE_SPEEDS, WIDE_PITCHES))
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
@@ -164,13 +156,28 @@ def build_natural(
         spoken += [(sentence, None, None) for sentence in _draw(others, size - len(spoken), rng)]
         for sentence, answer, name in spoken:
             voice = _natural_voice(rng) if split == "train" else rng.choice(HELD_OUT_NATURAL_VOICES)
-            speed, pitch = rng.uniform(*SPEEDS), rng.uniform(*PITCHES)
-            scripts.append(
-                Script(text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
-                       pitch=round(pitch, 3), answer=answer, conversation=name)
-            )  # fmt: skip
+            scripts.append(_script(sentence, split, voice, rng, answer=answer, conversation=name))
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
+
+
+def _script(
+    sentence: str,
+    split: str,
+    voice: Voice,
+    rng: random.Random,
+    speeds: tuple[float, float] = SPEEDS,
+    pitches: tuple[float, float] = PITCHES,
+    *,
+    answer: str | None = None,
+    conversation: str | None = None,
+) -> Script:
+    """``sentence`` at a speed and a pitch that are drawn here."""
+    speed, pitch = rng.uniform(*speeds), rng.uniform(*pitches)
+    return Script(
+        text=sentence, split=split, voice=voice, transcript=normalise(sentence), speed=round(speed, 3),
+        pitch=round(pitch, 3), answer=answer, conversation=conversation,
+    )  # fmt: skip
 
 
 def _natural_voice(rng: random.Random) -> Voice:
