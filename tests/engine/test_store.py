@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,17 @@ def test_a_scripted_session_moves_between_engines(stores: Callable[[], SessionSt
             assert [item.id for item in back.conversation.items] == ["fact", "more"]
 
     asyncio.run(test())
+
+
+def test_old_sessions_are_removed_when_the_first_is_led(stores: Callable[[], SessionStore], tmp_path: Path) -> None:
+    before = stores()
+    for session_id in ("old", "new", "led"):
+        before.claim(session_id)
+        before.save(session_id, saved(session_id))
+    (tmp_path / "not a session").mkdir()
+    for name in ("old", "led", "not a session"):
+        os.utime(tmp_path / name, (0, 0))
+    after = stores()
+    after._claims["led"] = 1
+    after.claim("another")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "led", "another", "not a session"}

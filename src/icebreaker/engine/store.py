@@ -19,6 +19,7 @@ from icebreaker.errors import SessionNotFound
 
 __all__ = ["SessionStore", "Stored"]
 
+CLEAN_EVERY_S = 3600.0  # and before the first session is led
 SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -36,6 +37,7 @@ class SessionStore:
         self.folder, self.keep_s = folder, keep_s
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._claims: dict[str, int] = {}
+        self._cleaned_s = 0.0
 
     def save(self, session_id: str, stored: Stored) -> None:
         """Write a session that this server leads over what was there; nothing, if it leads it no more."""
@@ -84,6 +86,9 @@ class SessionStore:
 
     def claim(self, session_id: str) -> None:
         """Lead a session from now on, a new one or one that somebody else led so far."""
+        if time.time() - self._cleaned_s > CLEAN_EVERY_S:
+            self._cleaned_s = time.time()
+            self.clean()
         folder = self._folder(session_id)
         folder.mkdir(exist_ok=True, mode=0o700)
         number = max(_numbers(folder, "*.claim"), default=0) + 1
@@ -122,13 +127,14 @@ class SessionStore:
         shutil.rmtree(self._folder(session_id), ignore_errors=True)
 
     def clean(self) -> None:
-        """Remove sessions that are too old."""
+        """Remove sessions that are too old and that this server does not lead."""
         for folder in self._old():
             shutil.rmtree(folder, ignore_errors=True)
 
     def _old(self) -> Iterator[Path]:
         for folder in self.folder.iterdir():
-            if SAFE_ID.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > self.keep_s:
+            ours = folder.name in self._claims
+            if not ours and SAFE_ID.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > self.keep_s:
                 yield folder
 
     def _folder(self, session_id: str) -> Path:
