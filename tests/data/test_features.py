@@ -68,6 +68,11 @@ def test_augment_changes_only_what_it_is_told() -> None:
     narrow, _ = augment(log_mel, FeatureAugmentConfig(band=1.0), rng)
     np.testing.assert_array_equal(narrow[:, 12:52], log_mel[:, 12:52])
     assert (narrow[:, 76:] < log_mel[:, 76:] - 5).all()
+    tinted, _ = augment(log_mel, FeatureAugmentConfig(tone=1.0, tone_db=6.0), rng)
+    curve = tinted - log_mel
+    assert np.allclose(curve, curve[:1], atol=1e-4)  # the same for every frame,
+    assert 1.0 < curve[0].std() * 10 / np.log(10) < 12.0  # of about so many decibels,
+    assert abs(float(curve[0].mean())) < 1e-3  # and no louder
     noisy, _ = augment(log_mel, FeatureAugmentConfig(noise=1.0, snr_db=(0.0, 0.0)), rng)
     assert (noisy >= log_mel).all()
     assert noisy.mean() > log_mel.mean() + 0.2

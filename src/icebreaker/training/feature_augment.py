@@ -2,7 +2,8 @@
 
 Far cheaper than on waveforms, so every batch can have its own: energies add by ``logaddexp``, gain is a constant, a
 narrow band is a floor under the bins outside it, late reverberation smears energy forward in time, a longer or shorter
-vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), and speed stretches the frames.
+vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the frames, and a smooth curve over the bins
+is another timbre or another microphone.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class FeatureAugmentConfig:
     max_speed: float = 0.12
     warp: float = 0.0
     max_warp: float = 0.15
+    tone: float = 0.0
+    tone_db: float = 5.0  # standard deviation of the curve
     reverb: float = 0.0
     max_decay_frames: float = 25.0  # frames to fall by 60 dB, 10 ms each
     band: float = 0.0
@@ -46,6 +49,8 @@ def augment(
         log_mel = _stretched(log_mel, stretch)
     if rng.random() < config.warp:
         log_mel = log_mel @ warp_matrix(log_mel.shape[1], 1 + rng.uniform(-config.max_warp, config.max_warp))
+    if config.tone and rng.random() < config.tone:
+        log_mel = np.maximum(log_mel + tone_curve(log_mel.shape[1], config.tone_db, rng), FLOOR)
     loudest = float(np.sort(log_mel.max(axis=1))[-max(1, len(log_mel) // 10)])
     if rng.random() < config.reverb:
         log_mel = reverberant(log_mel, rng.uniform(5.0, config.max_decay_frames), rng.uniform(-2.0, 0.5))
@@ -70,6 +75,12 @@ def coloured_noise(shape: tuple[int, ...], level: float, rng: np.random.Generato
     drift = np.interp(np.arange(frames), np.linspace(0, frames, 6), rng.normal(0, rng.uniform(0, 1), 6))
     spread = rng.standard_normal((frames, bins), dtype=np.float32) * np.float32(0.5) - np.float32(0.12)
     return np.asarray(spread + (level + spectrum)[None].astype(np.float32) + drift[:, None].astype(np.float32))
+
+
+def tone_curve(bins: int, spread_db: float, rng: np.random.Generator) -> LogMel:
+    """[F]: a smooth random gain around 0, in units of log-mels."""
+    curve = np.interp(np.arange(bins), np.linspace(0, bins - 1, 8), rng.normal(0, spread_db, 8))
+    return np.asarray((curve - curve.mean()) * np.log(10) / 10, dtype=np.float32)
 
 
 def warp_matrix(bins: int, factor: float) -> LogMel:
