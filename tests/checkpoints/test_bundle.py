@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,23 @@ def test_a_bundle_builds_itself(bundle: Path, weights: dict[str, Tensor]) -> Non
     assert parts.llm.width == 128
     assert parts.voice is None
     assert parts.settings == DialogueSettings()
+
+
+def test_others_may_read_it(
+    tmp_path: Path, bundle_config: BundleConfig, weights: dict[str, Tensor], llm_folder: Path
+) -> None:
+    private = tmp_path / "private"
+    shutil.copytree(llm_folder, private)
+    for path in (private, *private.iterdir()):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    before = os.umask(0o022)
+    try:
+        write_bundle(tmp_path / "open", bundle_config, weights, "", llm_folder=private)
+    finally:
+        os.umask(before)
+    modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (tmp_path / "open").rglob("*")}
+    assert all((path.stat().st_mode & 0o777) == modes[path.is_dir()] for path in (tmp_path / "open").rglob("*"))
+    assert modes == {True: 0o755, False: 0o644}
 
 
 def test_the_configuration_survives_the_trip(bundle: Path, bundle_config: BundleConfig) -> None:
@@ -174,7 +192,7 @@ def test_a_full_disk_leaves_the_old_bundle_whole(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("icebreaker.checkpoints.bundle.save_file", full)
+    monkeypatch.setattr("icebreaker.checkpoints.bundle.write_weights", full)
     with pytest.raises(CheckpointError, match=r"mini: could not write the bundle: .*No space left on device"):
         write_bundle(bundle, bundle_config, weights, "# New card\n", llm_folder=llm_folder)
     assert (bundle / "MODEL_CARD.md").read_text() == "# Card\n"

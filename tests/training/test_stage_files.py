@@ -30,7 +30,7 @@ def test_a_full_disk_leaves_the_last_result_whole(tmp_path: Path, monkeypatch: p
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stage_files, "save_file", full)
+    monkeypatch.setattr(stage_files, "write_weights", full)
     with pytest.raises(
         TrainingError, match=r"could not save the finished stage: .*No space left.* run the stage again"
     ):

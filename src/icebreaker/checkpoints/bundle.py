@@ -19,12 +19,13 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from icebreaker.checkpoints.families import AnyModel, AnyParts, assembled, build, family_of
 from icebreaker.checkpoints.modules import check_width, fill_modules
 from icebreaker.checkpoints.pt_file import check_fit
+from icebreaker.checkpoints.weights_file import write_weights
 from icebreaker.config import from_mapping, to_mapping
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError, ConfigError
@@ -37,6 +38,7 @@ __all__ = [
     "WEIGHTS",
     "BundleConfig",
     "LLMReference",
+    "Storage",
     "check_llm",
     "is_bundle",
     "load_bundle",
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 CONFIG, WEIGHTS, CARD, EMBEDDED_LLM = "config.json", "model.safetensors", "MODEL_CARD.md", "llm"
 KEEP_FLOAT32 = ("encoder.mean", "encoder.istd")  # statistics: 160 numbers that everything else depends on
+Storage = Literal["float32", "float16", "bfloat16"]
 STORAGE = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -178,7 +181,7 @@ def write_bundle(
     weights: Mapping[str, Tensor],
     card: str,
     *,
-    storage: Literal["float32", "float16", "bfloat16"] = "float32",
+    storage: Storage = "float32",
     llm_folder: Path | None = None,
 ) -> None:
     """Write a bundle; readers see the old one or the whole new one, never half.
@@ -204,12 +207,15 @@ def write_bundle(
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        save_file({name: _stored(name, value, STORAGE[storage]) for name, value in weights.items()}, aside / WEIGHTS)
+        stored = {name: _stored(name, value, STORAGE[storage]) for name, value in weights.items()}
+        write_weights(stored, aside / WEIGHTS)
         (aside / CONFIG).write_text(json.dumps(to_mapping(config), indent=1, ensure_ascii=False) + "\n")
         (aside / config.card).write_text(card)
         if config.llm.path is not None:
             assert llm_folder is not None, "a bundle that brings its LLM needs the folder to copy"
-            shutil.copytree(llm_folder, aside / config.llm.path)
+            # Content alone: what may be read of a bundle is not up to where its LLM lay.
+            shutil.copytree(llm_folder, aside / config.llm.path, copy_function=shutil.copyfile)
+            shutil.copymode(aside, aside / config.llm.path)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)

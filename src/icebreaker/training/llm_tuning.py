@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from icebreaker.checkpoints.weights_file import share_weights
 from icebreaker.errors import CheckpointError
 from icebreaker.extras import load_extra
 from icebreaker.models.llm import LLM
@@ -67,4 +68,5 @@ class TunedLLM:
         weights = whole_state(self.llm.model)
         if is_main():
             self.llm.model.save_pretrained(folder, state_dict=weights)
+            share_weights(folder)
             self.llm.tokenizer.save_pretrained(folder)

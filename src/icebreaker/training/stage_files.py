@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from icebreaker.checkpoints.weights_file import write_weights
 from icebreaker.errors import CheckpointError, TrainingError
 from icebreaker.training.processes import is_main
 from icebreaker.training.sharding import whole_state
@@ -39,7 +40,7 @@ def save_stage(folder: Path, modules: Mapping[str, nn.Module], config: Mapping[s
         return
     asides = [folder / f"{name}.partial" for name in (WEIGHTS, CONFIG)]
     try:
-        save_file(weights, asides[0])
+        write_weights(weights, asides[0])
         asides[1].write_text(json.dumps(config, indent=2) + "\n")
         for aside in asides:
             os.replace(aside, aside.with_suffix(""))
