@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,12 +11,19 @@ from icebreaker.data import recording, spoken
 from icebreaker.data.build import DataConfig, build
 from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
+from icebreaker.data.recording import Script
+from icebreaker.data.sentences import REQUEST_FILES
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
 from tests.data.tiny_countries import write_countries
 
 VOICES = tuple(Voice(name=f"espeak-{name}", engine="espeak", engine_voice=name) for name in ("en-us", "en-gb"))
 UNSEEN = (Voice(name="espeak-klatt4", engine="espeak", engine_voice="en-us+klatt4"),)
+NATURAL = tuple(Voice(name=f"kokoro-{name}", engine="kokoro", engine_voice=name) for name in ("af_sky", "bm_fable"))
+PROMISED = {
+    "questions": (20, "975deaf6f0fdbe56"), "natural": (28, "ef69a2f57a884fb1"),
+    "sentences": (29, "b741f489e7b3091f"), "answers": (29, "6c0b7fd7b513b645"),
+}  # fmt: skip
 CONFIG = DataConfig(conversations=30, held_out_conversations=6, questions=8, held_out_questions=3)
 
 
@@ -24,7 +32,7 @@ def source(tmp_path: Path) -> Path:
     """A data folder in miniature."""
     text = tmp_path / "source" / "text"
     text.mkdir(parents=True)
-    for name in spoken.REQUEST_FILES:
+    for name in REQUEST_FILES:
         rows = [{"text": f"please play {word} music {end}"} for word in ("loud", "soft", "new") for end in "abcdefgh"]
         rows += [{"text": "wake me at 7 tomorrow"}]
         _write(text / f"{name}.jsonl.gz", rows)
@@ -157,6 +165,32 @@ def test_what_is_missing_is_named(tmp_path: Path, source: Path, out: Path) -> No
         build("questions", CONFIG, source=source, out=out, progress=ignore)
     with pytest.raises(ValueError, match=r"expected one of text, questions, natural, .*, features, got 'songs'"):
         build("songs", CONFIG, source=source, out=out, progress=ignore)  # type: ignore[arg-type]
+
+
+def test_a_seed_is_a_promise(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recordings are found again by their ids, in whatever way this code is written tomorrow."""
+    for name, voices in (("TRAIN", VOICES), ("BREADTH", VOICES), ("HELD_OUT", UNSEEN), ("NATURAL", NATURAL)):
+        monkeypatch.setattr(spoken, f"{name}_VOICES", voices)
+    monkeypatch.setattr(spoken, "HELD_OUT_NATURAL_VOICES", UNSEEN)
+    made: list[Script] = []
+    monkeypatch.setattr(spoken, "record", lambda scripts, *rest: made.extend(scripts) or len(scripts))
+    text = tmp_path / "out" / "text"
+    text.mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        talks = [
+            {
+                "id": f"{split}{n}", "system": "Be kind." if n == 3 else None,
+                "turns": [{"text": f"What is {split} {n % 7}?"}, {"text": f"The {n} of {split} is green."}],
+            }
+            for n in range(9)
+        ]  # fmt: skip
+        (text / f"{split}.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    config = DataConfig(seed=3, questions=12, held_out_questions=4, natural=20, held_out_natural=4, sentences=30)
+    for part, expected in PROMISED.items():
+        made.clear()
+        assert build(part, config, source=source, out=tmp_path / "out", progress=ignore) == len(made)  # type: ignore[arg-type]
+        rows = [(each.id, each.transcript, each.answer, each.conversation, each.voice.engine_voice) for each in made]
+        assert (len(rows), hashlib.sha256(repr(rows).encode()).hexdigest()[:16]) == expected, part
 
 
 def test_shares_are_checked() -> None:

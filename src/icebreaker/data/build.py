@@ -7,14 +7,15 @@ for each.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from icebreaker.data.asides import build_asides
 from icebreaker.data.corpus import build_text
 from icebreaker.data.corpus_facts import TABLES
 from icebreaker.data.features import build_features
+from icebreaker.data.human import build_human
 from icebreaker.data.recording import Progress
-from icebreaker.data.spoken import build_answers, build_human, build_natural, build_questions, build_sentences
+from icebreaker.data.spoken import build_answers, build_natural, build_questions, build_sentences
 from icebreaker.data.spread import Spread, here
 from icebreaker.errors import DataError
 
@@ -67,88 +68,48 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
         DataError: something is missing: a synthesiser, the sources, or the text that is to be spoken.
         ValueError: no such part.
     """
-    if part in ("questions", "natural", "answers") and not (out / "text" / "test.jsonl").is_file():
-        raise DataError(f"{out / 'text'}: no conversations to speak; run `icebreaker data text` first")
+    text = out / "text"
+    if part in ("questions", "natural", "answers") and not (text / "test.jsonl").is_file():
+        raise DataError(f"{text}: no conversations to speak; run `icebreaker data text` first")
+    how: dict[str, Any] = {"workers": config.workers, "progress": progress, "spread": spread, "seed": config.seed}
+    asked: dict[str, Any] = {"other_share": config.other_questions_share, **how}
     match part:
         case "text":
-            counts = build_text(
-                out / "text",
-                source=source,
-                conversations=config.conversations,
-                held_out=config.held_out_conversations,
-                most_facts=config.most_facts or None,
-                without=config.without,
-                tables=config.tables,
-                seed=config.seed,
-            )
-            return sum(counts.values())
+            return _text(config, source, text)
         case "questions":
-            return build_questions(
-                source,
-                out / "text",
-                out / "questions",
-                items=config.questions,
-                held_out=config.held_out_questions,
-                other_share=config.other_questions_share,
-                seed=config.seed,
-                workers=config.workers,
-                progress=progress,
-                spread=spread,
-            )
+            size, held_out = config.questions, config.held_out_questions
+            return build_questions(source, text, out / part, items=size, held_out=held_out, **asked)
         case "natural":
-            return build_natural(
-                source,
-                out / "text",
-                out / "natural",
-                items=config.natural,
-                held_out=config.held_out_natural,
-                other_share=config.other_questions_share,
-                seed=config.seed,
-                workers=config.workers,
-                progress=progress,
-                spread=spread,
-            )
+            size, held_out = config.natural, config.held_out_natural
+            return build_natural(source, text, out / part, items=size, held_out=held_out, **asked)
         case "sentences":
-            return build_sentences(
-                source,
-                out / "sentences",
-                items=config.sentences,
-                seed=config.seed,
-                workers=config.workers,
-                progress=progress,
-                spread=spread,
-            )
+            return build_sentences(source, out / part, items=config.sentences, **how)
         case "answers":
-            return build_answers(
-                source,
-                out / "text",
-                out / "answers",
-                items=config.answers,
-                other_share=config.other_answers_share,
-                seed=config.seed,
-                workers=config.workers,
-                progress=progress,
-                spread=spread,
-            )
+            share = config.other_answers_share
+            return build_answers(source, text, out / part, items=config.answers, other_share=share, **how)
         case "asides":
-            return build_asides(
-                out,
-                out / "asides",
-                items=config.asides,
-                seed=config.seed,
-                workers=config.workers,
-                progress=progress,
-                spread=spread,
-            )
+            return build_asides(out, out / part, items=config.asides, **how)
         case "features":
-            heard = [name for name in HEARD if (out / name / "manifest.jsonl").is_file()]
-            if not heard:
-                raise DataError(f"{out}: no recordings to hear; run `icebreaker data questions` first")
-            return sum(
-                build_features(out / name / "manifest.jsonl", out / "features" / name, progress=progress, spread=spread)
-                for name in heard
-            )
+            return _features(out, progress, spread)
         case "human":
-            return build_human(source, out / "human", progress=progress)
+            return build_human(source, out / part, progress=progress)
         case _:
             raise ValueError(f"expected one of {', '.join(get_args(Part))}, got {part!r}")
+
+
+def _text(config: DataConfig, source: Path, out: Path) -> int:
+    counts = build_text(
+        out, source=source, conversations=config.conversations, held_out=config.held_out_conversations,
+        most_facts=config.most_facts or None, without=config.without, tables=config.tables, seed=config.seed,
+    )  # fmt: skip
+    return sum(counts.values())
+
+
+def _features(out: Path, progress: Progress, spread: Spread) -> int:
+    heard = [name for name in HEARD if (out / name / "manifest.jsonl").is_file()]
+    if not heard:
+        raise DataError(f"{out}: no recordings to hear; run `icebreaker data questions` first")
+    return sum(
+        build_features(out / name / "manifest.jsonl", out / "features" / name, progress=progress, spread=spread)
+        for name in heard
+    )

@@ -1,0 +1,117 @@
+"""Where the sentences that are spoken come from: our own conversations, and sets of others. Knows no voice or audio."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from icebreaker.data.corpus import read_conversations
+from icebreaker.data.relations import split_of
+from icebreaker.data.text import is_speakable
+from icebreaker.errors import DataError
+
+__all__ = [
+    "REQUEST_FILES", "Asked", "asked_and_others", "breadth", "chat_sentences", "distinct_answers", "draw", "requests",
+]  # fmt: skip
+
+SPLITS = ("train", "valid", "test")
+REQUEST_FILES = ("clinc-utterances", "slurp-sentences", "snips-queries")
+FEWEST_WORDS, MOST_WORDS = 3, 11
+
+
+class Asked(NamedTuple):
+    """What a user says, and what is answered in which conversation, where it is from one."""
+
+    text: str
+    answer: str | None = None
+    conversation: str | None = None
+
+
+def asked_and_others(
+    conversations: Path, others: Sequence[str], size: int, other_share: float, rng: random.Random
+) -> list[Asked]:
+    """``size`` first questions of a file of conversations and, to a share of it, other sentences; fewer if there are.
+
+    A first question counts once, and only where no system prompt has set the scene.
+    """
+    asked = _first_questions(conversations)
+    rng.shuffle(asked)
+    asked = asked[: size - round(size * other_share)]
+    return asked + [Asked(sentence) for sentence in draw(others, size - len(asked), rng)]
+
+
+def distinct_answers(text: Path) -> list[str]:
+    """Every different answer in the conversations of the folder ``text``, all splits together."""
+    answers: dict[str, None] = {}
+    for split in SPLITS:
+        for conversation in read_conversations(text / f"{split}.jsonl"):
+            answers |= dict.fromkeys(turn["text"] for turn in conversation["turns"][1::2])
+    return list(answers)
+
+
+def requests(source: Path) -> dict[str, list[str]]:
+    """Requests to voice assistants, by the split of their hash.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for name in REQUEST_FILES:
+        for row in _read_gzip(source / "text" / f"{name}.jsonl.gz"):
+            if _is_short(row["text"]):
+                splits[split_of(row["text"])].append(row["text"])
+    return splits
+
+
+def breadth(source: Path) -> list[str]:
+    """Chat sentences, then simple questions: what people say besides requests.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    rows = _read_gzip(source / "text" / "simple-questions.jsonl.gz")
+    return chat_sentences(source) + list(dict.fromkeys(row["question"] for row in rows if _is_short(row["question"])))
+
+
+def chat_sentences(source: Path) -> list[str]:
+    """Turns of chats that are one short plain sentence.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    sentences: dict[str, None] = {}
+    for row in _read_gzip(source / "text" / "synthetic-persona-chat.jsonl.gz"):
+        for line in row["conversation"]:
+            sentence = line.partition(": ")[2].strip()
+            if _is_short(sentence) and sentence.endswith(".") and sentence.count(".") == 1:
+                sentences.setdefault(sentence)
+    return list(sentences)
+
+
+def draw(sentences: Sequence[str], number: int, rng: random.Random) -> list[str]:
+    """``number`` of ``sentences`` in random order; all of them where there are fewer."""
+    return rng.sample(sentences, min(number, len(sentences)))
+
+
+def _first_questions(path: Path) -> list[Asked]:
+    found: dict[str, Asked] = {}
+    for conversation in read_conversations(path):
+        question, answer = (turn["text"] for turn in conversation["turns"][:2])
+        if conversation["system"] is None:
+            found.setdefault(question, Asked(question, answer, conversation["id"]))
+    return list(found.values())
+
+
+def _is_short(text: str) -> bool:
+    return is_speakable(text) and FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
+
+
+def _read_gzip(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                yield json.loads(line)
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: cannot read: {error}; --source must be the data folder") from error
