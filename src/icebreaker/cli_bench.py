@@ -69,6 +69,7 @@ def serve(
 
 def _recordings(given: list[Path] | None, out: Path, limit: int, split: str) -> list[Path]:
     from icebreaker.data.manifest import read_manifest
+    from icebreaker.data.manifest_check import check_measured
     from icebreaker.errors import DataError
     from icebreaker.evaluation.question_sets import spread
     from icebreaker.evaluation.recordings import recording_of
@@ -77,7 +78,9 @@ def _recordings(given: list[Path] | None, out: Path, limit: int, split: str) -> 
     for path in given or ():
         if path.suffix == ".jsonl":
             items = read_manifest(path, None if split == "all" else split)
-            found += [item.audio for item in spread([item for item in items if item.answer], limit)]
+            items = spread([item for item in items if item.answer], limit)
+            check_measured(path, {item.id for item in items})
+            found += [item.audio for item in items]
         else:
             found.append(path)
     if given and not found:

@@ -72,8 +72,11 @@ def sqa(
     asked = question_sets.read_questions(kind.value, questions, audio=audio, split=_split(split), written=written)
     if kind is QuestionSet.manifest:
         asked = _of_voices(asked, voice, questions)
+    asked = question_sets.spread(asked, limit)
+    if kind is QuestionSet.manifest:
+        _check_measured(questions, asked)
     with running(target, "sqa") as run:
-        finish(evaluate_sqa(run, question_sets.spread(asked, limit), config), target.out)
+        finish(evaluate_sqa(run, asked, config), target.out)
 
 
 @eval_app.command()
@@ -166,6 +169,8 @@ def instruct(
 
     config = InstructConfig(recogniser=recogniser, mos="" if mos == "none" else mos, omegas=tuple(omega or ()))
     asked = spread(read_instructions(instructions, audio=audio, split=_split(split)), limit)
+    if instructions.suffix == ".jsonl":
+        _check_measured(instructions, asked)
     judging = OpenAIJudge(judge, judge_model, judge_key) if judge else None
     with running(target, "instruct") as run:
         finish(evaluate_instruct(run, asked, config, judging), target.out)
@@ -245,7 +250,15 @@ def _items(
     from icebreaker.evaluation.question_sets import spread
 
     items = [item for item in read_manifest(manifest, _split(split)) if item.answer or not answered]
-    return spread(_of_voices(_some(items, manifest, split), voices, manifest), limit)
+    items = spread(_of_voices(_some(items, manifest, split), voices, manifest), limit)
+    _check_measured(manifest, items)
+    return items
+
+
+def _check_measured(manifest: Path, chosen: list[Any]) -> None:
+    from icebreaker.data.manifest_check import check_measured
+
+    check_measured(manifest, {each.id for each in chosen})
 
 
 def _of_voices(items: list[Any], voices: list[str] | None, manifest: Path) -> list[Any]:

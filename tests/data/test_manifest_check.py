@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from icebreaker.data.manifest import Item, write_manifest
-from icebreaker.data.manifest_check import check_manifest, manifest_problems
+from icebreaker.data.manifest_check import check_manifest, check_measured, manifest_problems
 from icebreaker.errors import DataError
 
 
@@ -53,6 +53,18 @@ def test_each_problem_names_its_item(items: list[Item], index: int, change: dict
     found = manifest_problems(changed)
     assert len(found) == 1
     assert found[0].endswith(problem)
+
+
+def test_what_is_measured_is_checked_and_only_that(items: list[Item], tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    telephone = np.zeros(4000, np.float32)
+    soundfile.write(items[3].audio, telephone, 8_000)
+    write_manifest(path, [replace(items[0], text=""), *items[1:]])
+    check_measured(path, {"i1", "i3"})
+    write_manifest(path, [*items[:3], replace(items[3], text="text 1", voice="b", seconds=2.0)])
+    with pytest.raises(DataError, match=r"2 problems.*\n  i3: the same words in the same voice in test as i1 in train"
+                                        r"\n  i3: .*lasts 0.50 s, the manifest says 2.00 s"):  # fmt: skip
+        check_measured(path, {"i3"})
 
 
 def test_files_of_the_wrong_kind_are_named(items: list[Item]) -> None:

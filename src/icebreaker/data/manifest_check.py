@@ -1,11 +1,11 @@
-"""Refuses a manifest before hours are spent on it: files, rates, texts, splits, ids. Knows nothing of training.
+"""Refuses a manifest before hours are spent on it: files, rates, texts, splits, ids. Knows nothing of models.
 
 Only headers are read. A recording is in order where its file is there with the length that the manifest says, at no
 lower rate than is needed, with a text and an id of its own; splits are in order where nothing held out was trained on.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.data.recording import Progress
 from icebreaker.errors import DataError
 
-__all__ = ["check_manifest", "manifest_problems"]
+__all__ = ["check_manifest", "check_measured", "manifest_problems"]
 
 LISTED = 10
 LENGTH_TOLERANCE_S = 0.1
@@ -41,12 +41,23 @@ def check_manifest(
         DataError: there are problems; the message lists the first ten.
     """
     items = read_manifest(path)
-    problems = manifest_problems(items, sample_rate=sample_rate, progress=progress)
-    if problems:
-        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
-        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED])
-        raise DataError(f"{path}: {len(problems)} problems; mend or remove these lines:{listed}{more}")
+    _refuse(path, manifest_problems(items, sample_rate=sample_rate, progress=progress))
     return len(items), sum(item.seconds for item in items)
+
+
+def check_measured(path: Path, ids: Collection[str]) -> None:
+    """Refuse a manifest of which the recordings ``ids`` are to be measured, and have problems or were trained on.
+
+    Others may have problems, and any sample rate is fine: telephones are measured, too.
+
+    Raises:
+        DataError: there are problems; the message lists the first ten.
+    """
+    items = read_manifest(path)
+    measured = [item for item in items if item.id in ids]
+    train = [item for item in items if item.split == "train"]
+    held_out = [item for item in measured if item.split != "train"]
+    _refuse(path, [*_identity(measured), *_overlaps(train, held_out), *_files(measured, 0)])
 
 
 def manifest_problems(
@@ -55,7 +66,16 @@ def manifest_problems(
     """What is wrong with ``items``, a line an offender, in the order of the manifest within each kind of problem."""
     if not items:
         return ["no recording at all"]
-    return [*_identity(items), *_overlaps(items), *_files(items, sample_rate, progress)]
+    train = [item for item in items if item.split == "train"]
+    held_out = [item for item in items if item.split != "train"]
+    return [*_identity(items), *_overlaps(train, held_out), *_files(items, sample_rate, progress)]
+
+
+def _refuse(path: Path, problems: Sequence[str]) -> None:
+    if problems:
+        more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+        listed = "".join(f"\n  {problem}" for problem in problems[:LISTED])
+        raise DataError(f"{path}: {len(problems)} problems; mend or remove these lines:{listed}{more}")
 
 
 def _identity(items: Sequence[Item]) -> Iterator[str]:
@@ -65,10 +85,8 @@ def _identity(items: Sequence[Item]) -> Iterator[str]:
     yield from (f"{item.id}: the answer is empty; null says that there is none" for item in items if item.answer == "")
 
 
-def _overlaps(items: Sequence[Item]) -> Iterator[str]:
+def _overlaps(train: Sequence[Item], held_out: Sequence[Item]) -> Iterator[str]:
     """Held-out items that train has heard: the same conversation, the same words in the same voice, a split voice."""
-    train = [item for item in items if item.split == "train"]
-    held_out = [item for item in items if item.split != "train"]
     if not train:
         return
     conversations = {item.conversation: item.id for item in train if item.conversation}
@@ -87,7 +105,7 @@ def _overlaps(items: Sequence[Item]) -> Iterator[str]:
             yield f"{item.id}: voice {item.voice!r} in {item.split}, and in train ({voices[item.voice]})"
 
 
-def _files(items: Sequence[Item], sample_rate: int, progress: Progress) -> Iterator[str]:
+def _files(items: Sequence[Item], sample_rate: int, progress: Progress = lambda done, total: None) -> Iterator[str]:
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         for first in range(0, len(items), GROUP):
             group = items[first : first + GROUP]

@@ -11,11 +11,11 @@ from small_realtime import SmallRealtime
 
 from icebreaker.client.remote import RemoteEngine
 from icebreaker.engine.messages import SessionConfig
-from icebreaker.errors import ServerError
+from icebreaker.errors import DataError, ServerError
 from icebreaker.evaluation.duplex.evaluate import DuplexEvalConfig, evaluate_duplex
 from icebreaker.evaluation.duplex.metrics import Word
 from icebreaker.evaluation.duplex.play import Recording, play
-from icebreaker.evaluation.duplex.scenes import Cue, Echo, Part, Scene
+from icebreaker.evaluation.duplex.scenes import Cue, Echo, Part, Scene, write_scenes
 from icebreaker.evaluation.duplex.score import score
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.systems import Server
@@ -109,6 +109,32 @@ def test_echo_and_noise_fool_a_server_that_hears_by_level(audio: Path) -> None:
     assert (quiet["obeyed"], quiet["answered"], quiet["tried"]) == (False, False, True)
     assert (disturbed["answered"], disturbed["obeyed"]) == (True, None)
     assert (backed["obeyed"], backed["answered"], backed["tried"]) == (True, True, True)
+
+
+def test_a_full_disk_leaves_nothing_half_written(audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = [Scene(id=f"turn-{n}", kind="turn", parts=(said(audio, at_s=0.0),)) for n in range(2)]
+    write_bytes, written = Path.write_bytes, list[Path]()
+
+    def full(path: Path, content: bytes) -> int:
+        written.append(path)
+        if len(written) < 2:
+            return write_bytes(path, content)
+        write_bytes(path, content[:100])
+        raise OSError(28, "No space left on device")
+
+    with SmallRealtime(reply_ms=300).running() as server:
+        talker = RemoteEngine(server.address)
+        run = Run(system=Server(talker), model={"model": "small"}, out=tmp_path)
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(DataError, match=r"turn-1.flac: could not be written: .*free some disk space, run again"):
+            evaluate_duplex(run, talker, scenes, DuplexEvalConfig())
+        (folder,) = (tmp_path / "duplex").iterdir()
+        assert sorted(path.name for path in folder.iterdir()) == ["turn-0.flac", "turn-0.json"]
+        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        assert evaluate_duplex(run, talker, scenes, DuplexEvalConfig()).figures["turn"]["scenes"] == 2
+        assert server.sessions == 3  # the first was not played again
+    with pytest.raises(DataError, match=r"scenes.jsonl: could not be written"):
+        write_scenes(audio / "scenes.jsonl", scenes)  # below a file: no folder can be made
 
 
 def test_a_lost_server_leaves_what_was_played_and_the_run_goes_on(audio: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import soxr
 
 from icebreaker.audio.fbank import SAMPLE_RATE
 from icebreaker.client.asking import Talker
+from icebreaker.data.aside import written_aside
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.evaluation.duplex.metrics import Word
 from icebreaker.evaluation.duplex.play import Recording, play
@@ -52,6 +53,7 @@ def evaluate_duplex(run: Run, talker: Talker, scenes: Sequence[Scene], config: D
 
     Raises:
         ServerError: the system went away; what was played is kept.
+        DataError: the disk is full; what was played and written before is kept, the same command goes on from there.
     """
     log = run.log("duplex", {"turns": config.turns, "recogniser": config.recogniser})
     recogniser = load_recogniser(config.recogniser)
@@ -87,21 +89,26 @@ def _heard(folder: Path, scene: Scene, recording: Recording, recogniser: Recogni
 
 
 def _keep(folder: Path, scene: Scene, recording: Recording, words: Sequence[Word]) -> None:
-    """Both channels (left the user, right the assistant) with all times beside them, to be listened to."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Both channels (left the user, right the assistant) with all times beside them, to be listened to.
+
+    Raises:
+        DataError: the disk is full; nothing half-written stays.
+    """
     user = np.asarray(soxr.resample(recording.user, SAMPLE_RATE, recording.sample_rate), dtype=np.float32)
     both = np.stack([np.resize(np.pad(each, (0, len(recording.assistant))), len(recording.assistant))
                      for each in (user, recording.assistant)], axis=1)  # fmt: skip
     encoded = io.BytesIO()
     soundfile.write(encoded, both.clip(-1, 1), recording.sample_rate, format="FLAC", subtype="PCM_16")
-    (folder / f"{scene.id}.flac").write_bytes(encoded.getvalue())
+    with written_aside(folder / f"{scene.id}.flac") as aside:
+        aside.write_bytes(encoded.getvalue())
     times: Mapping[str, Any] = {
         "scene": scene.id, "kind": scene.kind, "parts": [asdict(part) for part in recording.parts],
         "replies": [{**{name: value for name, value in vars(reply).items() if name != "sound"}}
                     for reply in recording.replies],
         "assistant_words": words, "failures": recording.failures,
     }  # fmt: skip
-    (folder / f"{scene.id}.json").write_text(json.dumps(times, indent=1, ensure_ascii=False) + "\n")
+    with written_aside(folder / f"{scene.id}.json") as aside:
+        aside.write_text(json.dumps(times, indent=1, ensure_ascii=False) + "\n")
 
 
 def _key(scene: Scene) -> str:

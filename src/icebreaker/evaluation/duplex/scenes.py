@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icebreaker.data.aside import written_aside
 from icebreaker.errors import DataError
 from icebreaker.evaluation.duplex.metrics import Word
 
@@ -104,16 +105,17 @@ class Scene:
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene]) -> None:
-    """Write ``scenes`` aside, then put the complete file in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.aside")
-    with aside.open("w", encoding="utf-8") as file:
+    """Write ``scenes`` aside, then put the complete file in place.
+
+    Raises:
+        DataError: the disk is full; what was there before is whole.
+    """
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
         for scene in scenes:
             values = asdict(scene)
             for part in values["parts"]:
                 part["audio"] = os.path.relpath(part["audio"], path.parent)
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
-    aside.replace(path)
 
 
 def read_scenes(path: Path) -> list[Scene]:
