@@ -7,17 +7,21 @@ LLaMA-Omni's stages are put together by ``assemble_omni``.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
+from icebreaker.checkpoints.bundle import BundleConfig, Storage, write_bundle
 from icebreaker.checkpoints.card import model_card
 from icebreaker.checkpoints.modules import PARTS, ModelConfig
-from icebreaker.checkpoints.stage_folders import Stage, check_one_llm, find_stage, stage_records, weights_of
-from icebreaker.config import from_mapping
+from icebreaker.checkpoints.stage_folders import (
+    Stage,
+    check_one_llm,
+    find_stage,
+    llm_reference,
+    sizes_together,
+    stage_records,
+    weights_of,
+)
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.duplex import DuplexConfig
-from icebreaker.errors import CheckpointError, ConfigError
-from icebreaker.models.llm_folder import folder_sha256
 
 __all__ = ["assemble", "is_runs"]
 
@@ -48,7 +52,7 @@ def assemble(
     *,
     llm: Path | None = None,
     settings: DialogueSettings | None = None,
-    storage: Literal["float32", "float16", "bfloat16"] = "float16",
+    storage: Storage = "float16",
     embed_llm: bool = True,
     name: str = "Icebreaker mini",
 ) -> None:
@@ -72,12 +76,7 @@ def assemble(
     model = _model_config(stages)
     weights = weights_of(stages)
     check_one_llm(stages.values(), llm_folder)
-    reference = LLMReference(
-        sha256=folder_sha256(llm_folder),
-        width=model.adapter.llm_dim,
-        name=llm_folder.parent.name if llm is None else llm_folder.name,
-        path="llm" if embed_llm else None,
-    )
+    reference = llm_reference(llm_folder, model.llm_dim, embed=embed_llm)
     settings = settings or DialogueSettings(duplex=DuplexConfig(answer_silence=True))
     config = BundleConfig(model=model, llm=reference, settings=settings)
     card = model_card(name, stage_records(runs / stage for stage in RUNS), config, weights)
@@ -102,7 +101,4 @@ def _model_config(stages: Mapping[str, Stage]) -> ModelConfig:
             "turn_classes": judged.entry("classes"),
         },
     }
-    try:
-        return from_mapping(ModelConfig, values, "the stages together")
-    except ConfigError as error:
-        raise CheckpointError(f"{error}; were all stages made with the same sizes?") from error
+    return sizes_together(ModelConfig, values)

@@ -8,26 +8,25 @@ Whisper's is not ours to hand on.
 """
 
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
-from icebreaker.checkpoints.bundle import BundleConfig, LLMReference, write_bundle
+from icebreaker.checkpoints.bundle import BundleConfig, Storage, write_bundle
 from icebreaker.checkpoints.card import model_card
 from icebreaker.checkpoints.omni_modules import OmniModelConfig
 from icebreaker.checkpoints.stage_folders import (
     Stage,
     check_one_llm,
     find_stage,
+    llm_reference,
     read_stage,
+    sizes_together,
     stage_records,
     weights_of,
 )
-from icebreaker.config import from_mapping
 from icebreaker.dialogue.parts import DialogueSettings
-from icebreaker.errors import CheckpointError, ConfigError
+from icebreaker.errors import CheckpointError
 from icebreaker.models.chat import DEFAULT_SYSTEM, OMNI_SYSTEM
-from icebreaker.models.llm_folder import folder_sha256
 from icebreaker.nn.weights import tensors_sha256
 
 __all__ = ["assemble_omni", "is_omni_runs"]
@@ -49,7 +48,7 @@ def assemble_omni(
     *,
     llm: Path | None = None,
     settings: DialogueSettings | None = None,
-    storage: Literal["float32", "float16", "bfloat16"] = "float16",
+    storage: Storage = "float16",
     embed_llm: bool = True,
     name: str = "Icebreaker mini LLaMA-Omni",
 ) -> None:
@@ -76,9 +75,7 @@ def assemble_omni(
     _check_ears(heard, weights)
     check_one_llm(stages.values(), llm_folder)
     model = _model_config(stages)
-    reference = LLMReference(
-        sha256=folder_sha256(llm_folder), width=model.llm_dim, name=_name(llm_folder), path="llm" if embed_llm else None
-    )
+    reference = llm_reference(llm_folder, model.llm_dim, embed=embed_llm)
     settings = settings or DialogueSettings(system=_system(heard))
     config = BundleConfig(model=model, llm=reference, settings=settings, family="llama-omni")
     earlier = [llm_folder.parents[1] / stage for stage in EARLIER] if llm is None else []
@@ -94,10 +91,6 @@ def _trained_llm(heard: Stage) -> Path:
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: the LLM of {heard.folder} is not there; give its folder with --llm")
     return folder
-
-
-def _name(llm_folder: Path) -> str:
-    return llm_folder.parent.name if llm_folder.name == "llm" else llm_folder.name
 
 
 def _ears(heard: Stage) -> Stage:
@@ -131,10 +124,7 @@ def _model_config(stages: dict[str, Stage]) -> OmniModelConfig:
         "chat": heard.entry("chat"),
         "instruction": heard.entry("instruction"),
     }
-    try:
-        return from_mapping(OmniModelConfig, values, "the stages together")
-    except ConfigError as error:
-        raise CheckpointError(f"{error}; were all stages made with the same sizes?") from error
+    return sizes_together(OmniModelConfig, values)
 
 
 def _system(heard: Stage) -> str:

@@ -6,17 +6,24 @@ Each holds ``model.safetensors``, keyed ``<part>.<parameter>``, and the ``config
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from icebreaker.checkpoints.bundle import load_weights
+from icebreaker.checkpoints.bundle import LLMReference, load_weights
 from icebreaker.checkpoints.card import StageRecord
-from icebreaker.errors import CheckpointError
+from icebreaker.config import from_mapping
+from icebreaker.errors import CheckpointError, ConfigError
 from icebreaker.models.llm import LLM
+from icebreaker.models.llm_folder import folder_sha256
 from icebreaker.nn.weights import weights_sha256
 
-__all__ = ["Stage", "check_one_llm", "find_stage", "stage_records", "weights_of"]
+__all__ = [
+    "Stage", "check_one_llm", "find_stage", "llm_reference", "read_stage", "sizes_together", "stage_records",
+    "weights_of",
+]  # fmt: skip
+
+Sizes = TypeVar("Sizes")
 
 
 class Stage(NamedTuple):
@@ -90,6 +97,24 @@ def check_one_llm(stages: Iterable[Stage], llm_folder: Path) -> None:
                 f"{folder} was trained with an LLM of fingerprint {sha256[:16]}, {llm_folder} has {found[:16]}; "
                 "train that stage again with this LLM"
             )
+
+
+def llm_reference(llm_folder: Path, width: int, *, embed: bool) -> LLMReference:
+    """The LLM of a bundle, named after its folder, or after its stage where the folder is just called ``llm``."""
+    name = llm_folder.parent.name if llm_folder.name == "llm" else llm_folder.name
+    return LLMReference(sha256=folder_sha256(llm_folder), width=width, name=name, path="llm" if embed else None)
+
+
+def sizes_together(sizes: type[Sizes], values: Mapping[str, Any]) -> Sizes:
+    """A model's configuration from what its stages say, each about its part.
+
+    Raises:
+        CheckpointError: the parts do not fit each other.
+    """
+    try:
+        return from_mapping(sizes, values, "the stages together")
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; were all stages made with the same sizes?") from error
 
 
 def stage_records(folders: Iterable[Path]) -> list[StageRecord]:
