@@ -8,11 +8,13 @@ from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.dialogue.ears import ears_of
+from icebreaker.dialogue.feeding import feed
 from icebreaker.dialogue.parts import OmniParts, Parts
 from icebreaker.dialogue.speaking import Speaker
-from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, truncate, with_row, with_utterance_fed
+from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, with_row, with_utterance_fed
 from icebreaker.dialogue.turns import Turns
 from icebreaker.dialogue.unit_speaking import UnitSpeaker
+from icebreaker.dialogue.writing import Writer
 from icebreaker.duplex import (
     ChunkHeard,
     DuplexConfig,
@@ -21,13 +23,9 @@ from icebreaker.duplex import (
     judge,
 )
 from icebreaker.errors import ConfigError
-from icebreaker.models.kv_cache import KVCache
-from icebreaker.models.sampling import sample
 from icebreaker.models.turn_head import TurnHead
 
 __all__ = ["Dialogue", "StepOutput"]
-
-SHARED_POSITIONS = 16  # a row with more to feed the LLM is fed alone
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Dialogue:
         self.speaker = Speaker(parts) if isinstance(parts, Parts) else UnitSpeaker(parts)
         self.turn_head = parts.turn_head if isinstance(parts, Parts) else None  # without one, silence ends a turn
         self.turns = Turns(parts, self.ears, self.speaker)
+        self.writer = Writer(parts, self.speaker, self.turns.embed)
 
     @property
     def sample_rate(self) -> int:
@@ -182,7 +181,7 @@ class Dialogue:
         taking_part = [(i, row) for i, row in enumerate(state.rows) if rows is None or i in rows]
         aside = {i: fed for i, row in taking_part if (fed := row.for_branch) is not None}
         if aside and state.branch is not None:
-            last, branch = self._feed(aside, state.branch)
+            last, branch = feed(self.model.llm, aside, state.branch)
             state = state._replace(branch=branch)
             for i in aside:
                 state = with_utterance_fed(state, i)
@@ -192,7 +191,7 @@ class Dialogue:
         inputs = {i: fed for i, _ in taking_part if (fed := state.rows[i].for_context) is not None}
         if not inputs:
             return probabilities, state
-        last, context = self._feed({i: fed[:longest] for i, fed in inputs.items()}, state.context)
+        last, context = feed(self.model.llm, {i: fed[:longest] for i, fed in inputs.items()}, state.context)
         state = state._replace(context=context)
         writing: dict[int, Tensor] = {}
         for i, hidden in last.items():
@@ -206,10 +205,10 @@ class Dialogue:
                 if row.utterance.chunks and self.turn_head is not None:
                     probabilities[i], state = self._judge(i, hidden, self.turn_head, state)
             elif row.reply is not None and row.reply.text_done:
-                state = self._read(i, hidden, state)
+                state = self.writer.read_last(i, hidden, state)
             elif row.reply is not None:
                 writing[i] = hidden
-        return probabilities, self._write(writing, state) if writing else state
+        return probabilities, self.writer.write(writing, state) if writing else state
 
     @torch.inference_mode()
     def prefill(self, state: DialogueState, rows: Collection[int] | None = None) -> DialogueState:
@@ -245,7 +244,7 @@ class Dialogue:
         cache = parts.llm.new_cache(1, len(inputs) + max_tokens)
         ids: list[int] = []
         while len(ids) < max_tokens:
-            last, cache = self._feed({0: inputs}, cache)
+            last, cache = feed(parts.llm, {0: inputs}, cache)
             token = int(parts.llm.logits(last[0]).argmax())
             if token in parts.llm.eos_ids:
                 break
@@ -260,75 +259,6 @@ class Dialogue:
         keep, take, ignore = turn_head(hidden.to(turn_head.linear.weight.dtype)).tolist()
         verdict = judge((keep, take, ignore), self.settings.duplex)
         return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
-
-    def _write(self, hidden: Mapping[int, Tensor], state: DialogueState) -> DialogueState:
-        """Draw the next token of some rows' replies; the head, a large matrix, is read once for all of them."""
-        logits = self.model.llm.logits(torch.stack(list(hidden.values())))
-        tokens = self._choose(logits, list(hidden), state)
-        for (index, vector), token in zip(hidden.items(), tokens, strict=True):
-            state = self._append(index, token, vector, state)
-        return state
-
-    def _choose(self, logits: Tensor, rows: Sequence[int], state: DialogueState) -> list[int]:
-        """The next token of each of ``rows``, from ``logits`` [n, V]."""
-        configs = [state.rows[i].manner.text or self.settings.text for i in rows]
-        if all(config.greedy and config.repetition_penalty == 1 for config in configs):
-            return [int(token) for token in logits.argmax(-1).tolist()]
-        tokens = []
-        for row, config, own in zip(rows, configs, logits, strict=True):
-            reply = state.rows[row].reply
-            assert reply is not None
-            history = torch.tensor([reply.tokens], dtype=torch.long, device=logits.device)
-            tokens.append(int(sample(own[None], config, history, state.rows[row].generator)[0]))
-        return tokens
-
-    def _append(self, index: int, token: int, hidden: Tensor, state: DialogueState) -> DialogueState:
-        """Add ``token``, which ``hidden`` predicted, to a reply."""
-        row, llm = state.rows[index], self.model.llm
-        reply = row.reply
-        assert reply is not None
-        reply = replace(reply, hidden=(*reply.hidden, hidden))
-        if token in llm.eos_ids:
-            reply = replace(reply, text_done=True)
-        else:
-            tokens = (*reply.tokens, token)
-            text = str(llm.tokenizer.decode(tokens, skip_special_tokens=True))
-            ended = len(tokens) >= (row.manner.max_text_tokens or self.settings.max_text_tokens)
-            reply = self.speaker.wrote(replace(reply, tokens=tokens, text=text, text_done=ended), row.manner)
-        if reply.text_done:
-            reply = self.speaker.finished(reply, row.manner)
-        goes_on = not reply.text_done or self.speaker.reads_last
-        return with_row(state, index, reply=reply, pending=self.turns.embed([token]) if goes_on else None)
-
-    def _read(self, index: int, hidden: Tensor, state: DialogueState) -> DialogueState:
-        """Keep the state at a reply's last token, for a speech decoder that wants it; the end itself is not kept."""
-        reply = state.rows[index].reply
-        assert reply is not None
-        state = truncate(state, index, reply.base + len(reply.tokens))
-        return with_row(state, index, reply=replace(reply, hidden=(*reply.hidden, hidden)))
-
-    # The LLM.
-
-    def _feed(self, inputs: Mapping[int, Tensor], cache: KVCache) -> tuple[dict[int, Tensor], KVCache]:
-        """Feed each row its [L, D] inputs; the last hidden state [D] of each.
-
-        Rows with a few positions share a call, from the first of them to the last; a long prefill has one of its own,
-        lest everybody be padded to its length.
-        """
-        short = [i for i, fed in inputs.items() if len(fed) <= SHARED_POSITIONS]
-        last: dict[int, Tensor] = {}
-        for group in [*([i] for i in inputs if i not in short), *([short] if short else [])]:
-            first, stop = min(group), max(group) + 1
-            longest = max(len(inputs[i]) for i in group)
-            embeddings = inputs[first].new_zeros(stop - first, longest, inputs[first].shape[1])
-            lengths = torch.zeros_like(cache.length[first:stop])
-            for i in group:
-                embeddings[i - first, : len(inputs[i])] = inputs[i]
-                lengths[i - first] = len(inputs[i])
-            hidden, slots = self.model.llm(embeddings, cache.slots(first, stop), lengths)
-            cache = cache.with_slots(first, slots)
-            last |= {i: hidden[i - first, len(inputs[i]) - 1] for i in group}
-        return last, cache
 
     def _check_audio(self, waveform: Tensor, active: Sequence[bool], state: DialogueState) -> None:
         if waveform.shape != (len(state.rows), CHUNK_SAMPLES) or len(active) != len(state.rows):
