@@ -1,10 +1,11 @@
-"""One conversation between a Realtime client and an engine's session: wire to engine and back. Knows no sockets."""
+"""One conversation between a Realtime client and an engine's session: what the client asks, and what it may not.
+
+The way back is ``telling``. Knows no sockets.
+"""
 
 import secrets
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,13 @@ from icebreaker.errors import ProtocolError
 from icebreaker.server import client_events as c
 from icebreaker.server.events import Stamp, error_event
 from icebreaker.server.fields import JSON, Fields, shown
-from icebreaker.server.items import read_item, render_item
-from icebreaker.server.replies import WireReply
+from icebreaker.server.items import read_item
 from icebreaker.server.settings import Settings
 from icebreaker.server.sound import HEARD_RATE, Ears
+from icebreaker.server.telling import Teller
 
 __all__ = ["Conversation"]
 
-MAX_ITEMS = 4096  # that can be retrieved; the engine forgets old ones sooner
 UNANSWERED = 64  # commands whose client event is remembered, to be named if they fail
 CANCEL_FAILED = "Cancellation failed: no active response found"
 FAILURES: dict[object, str] = {  # the engine's codes to the protocol's; by command where that matters
@@ -34,19 +34,6 @@ FAILURES: dict[object, str] = {  # the engine's codes to the protocol's; by comm
     ("item_not_found", m.Truncate): "item_truncate_invalid_item_id",
     ("item_not_found", m.AddItem): "item_create_invalid_previous_item_id",
 }
-
-
-@dataclass(frozen=True)
-class Known:
-    """An item that the client has been told of; ``output`` is how an assistant's message was put out."""
-
-    item: m.Item
-    output: Literal["audio", "text"] | None = None
-    spoken: bool | None = None
-
-    def rendered(self) -> JSON:
-        """As the protocol has it."""
-        return render_item(self.item, output=self.output, spoken=self.spoken)
 
 
 class Conversation:
@@ -73,15 +60,11 @@ class Conversation:
         self.stamp = Stamp()
         self.errors = 0
         self.heard_s = 0.0  # of sound that the client sent, in all
-        self._id = f"conv_{secrets.token_hex(10)}"
-        self._sample_rate, self._model, self._expires_at = sample_rate, model, expires_at
+        self._model, self._expires_at = model, expires_at
         self._max_uncommitted_s, self._uncommitted_s = max_uncommitted_s, 0.0
         self._clear_output, self._updated = clear_output, updated
         self._ears = Ears(settings.input_format)
-        self._known: OrderedDict[str, Known] = OrderedDict()
-        self._reply: WireReply | None = None
-        self._asked: dict[str, c.CreateResponse] = {}  # by response id, until the reply starts
-        self._created: set[str] = set()  # items that the client asked for and the engine has not yet
+        self._teller = Teller(self.stamp, say, sample_rate, lambda: self.settings)
         self._sent: deque[tuple[m.Command, str]] = deque(maxlen=UNANSWERED)
 
     def begin(self) -> None:
@@ -91,7 +74,7 @@ class Conversation:
     @property
     def replying(self) -> bool:
         """Whether a reply is under way."""
-        return self._reply is not None
+        return self._teller.reply is not None
 
     def fail(self, error: ProtocolError, about: str | None = None, kind: str = "") -> None:
         """Tell the client of an error; the one place where errors become events."""
@@ -180,18 +163,18 @@ class Conversation:
 
     def _create_item(self, event: c.CreateItem, about: str | None) -> None:
         new = read_item(event.item, f"item_{secrets.token_hex(10)}")
-        if new.item.id in self._known:
+        if new.item.id in self._teller.known:
             raise ProtocolError(
                 f"item.id: expected a new id, got {shown(new.item.id)}, which is in use; leave it out to be given one",
                 "item_create_invalid_item_id", "item.id",
             )  # fmt: skip
         waveform = None if new.sound is None else self._ears.whole(new.sound)
         self.heard_s += 0 if waveform is None else len(waveform) / HEARD_RATE
-        self._created.add(new.item.id)
+        self._teller.created.add(new.item.id)
         self._push(m.AddItem(item=new.item, previous_item_id=event.previous_item_id, waveform=waveform), about)
 
     def _retrieve(self, item_id: str) -> None:
-        known = self._known.get(item_id)
+        known = self._teller.known.get(item_id)
         if known is None:
             raise ProtocolError(
                 f"item_id: expected the id of an item of this conversation, got {shown(item_id)}",
@@ -201,7 +184,7 @@ class Conversation:
 
     def _respond(self, event: c.CreateResponse, about: str | None) -> None:
         response_id = f"resp_{secrets.token_hex(10)}"
-        self._asked[response_id] = event
+        self._teller.asked[response_id] = event
         command = m.Respond(
             response_id=response_id, instructions=event.instructions, output=event.output,
             max_output_tokens=event.max_output_tokens, tools=event.tools, tool_choice=event.tool_choice,
@@ -210,8 +193,7 @@ class Conversation:
         self._push(command, about)
 
     def _cancel(self, response_id: str | None, about: str | None) -> None:
-        under_way = self._reply.started.response_id if self._reply else None
-        if response_id is not None and response_id != under_way and response_id not in self._asked:
+        if response_id is not None and not self._teller.is_under_way(response_id):
             raise ProtocolError(
                 f"{CANCEL_FAILED} by the id {shown(response_id)}", "response_cancel_not_active", "response_id"
             )
@@ -231,96 +213,23 @@ class Conversation:
 
     def tell(self, event: m.SessionEvent) -> None:
         """An event of the engine's session."""
-        match event:
-            case m.SpeechStarted(item_id=item_id, at_ms=at):
-                self.say(self.stamp("input_audio_buffer.speech_started", audio_start_ms=round(at), item_id=item_id))
-            case m.SpeechStopped(item_id=item_id, at_ms=at) | m.SpeechIgnored(item_id=item_id, at_ms=at):
-                self.say(self.stamp("input_audio_buffer.speech_stopped", audio_end_ms=round(at), item_id=item_id))
-            case m.Committed(item_id=item_id, previous_item_id=previous):
-                self._uncommitted_s = 0.0
-                self.say(self.stamp("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous))
-            case m.ItemAdded(item=item, previous_item_id=previous):
-                self._item_added(item, previous)
-            case m.Transcribed():
-                self._transcribed(event)
-            case m.ItemDeleted(item_id=item_id):
-                self._known.pop(item_id, None)
-                self.say(self.stamp("conversation.item.deleted", item_id=item_id))
-            case m.ItemTruncated(item_id=item_id, audio_end_ms=end, text=text):
-                self._change(item_id, text=text)
-                about = {"item_id": item_id, "content_index": 0, "audio_end_ms": round(end)}
-                self.say(self.stamp("conversation.item.truncated", **about))
-            case m.Failed():
-                self._failed(event)
-            case _:
-                self._reply_event(event)
-
-    def _reply_event(
-        self, event: m.ReplyStarted | m.TextDelta | m.AudioDelta | m.TranscriptDone | m.AudioDone | m.ReplyDone
-    ) -> None:
-        if isinstance(event, m.ReplyStarted):
-            self._started(event)
-        elif self._reply is None or self._reply.started.response_id != event.response_id:
-            return  # of a reply that a connection before this one began
-        elif isinstance(event, m.ReplyDone):
-            reply, self._reply = self._reply, None
-            for item in event.reply.items:
-                if reply.in_conversation:
-                    self._remember(Known(item, reply.output))
-            for told in reply.finish(event.reply):
-                self.say(told)
+        if isinstance(event, m.Committed):
+            self._uncommitted_s = 0.0
+        if isinstance(event, m.Failed):
+            self._failed(event)
         else:
-            for told in self._reply.say(event):
-                self.say(told)
-
-    def _started(self, started: m.ReplyStarted) -> None:
-        asked = self._asked.pop(started.response_id, None) or c.CreateResponse()
-        most = asked.max_output_tokens or self.settings.max_output_tokens
-        voice = {"output": {"format": self.settings.output_format.rendered(), "voice": self.settings.voice}}
-        self._reply = WireReply(
-            self.stamp, started, self._sample_rate, self.settings.output_format, metadata=asked.metadata,
-            in_conversation=asked.in_conversation,
-            settings={"conversation_id": self._id if asked.in_conversation else None,
-                      "max_output_tokens": "inf" if most is None else most, "audio": voice},
-        )  # fmt: skip
-        self.say(self._reply.begin())
-
-    def _item_added(self, item: m.Item, previous: str | None) -> None:
-        asked, reply = item.id in self._created, self._reply
-        self._created.discard(item.id)
-        known = Known(item, None if reply is None or asked else reply.output)
-        self._remember(known)
-        if reply is not None and not asked and (item.role == "assistant" or item.kind == "function_call"):
-            return  # the reply itself tells of it
-        for kind in ("added", "done"):
-            self.say(self.stamp(f"conversation.item.{kind}", previous_item_id=previous, item=known.rendered()))
-
-    def _transcribed(self, event: m.Transcribed) -> None:
-        self._change(event.item_id, text=event.text)
-        usage = {"type": "duration", "seconds": round(event.seconds, 3)}
-        about = {"item_id": event.item_id, "content_index": 0, "transcript": event.text, "usage": usage}
-        self.say(self.stamp("conversation.item.input_audio_transcription.completed", **about))
+            self._teller.tell(event)
 
     def _failed(self, event: m.Failed) -> None:
         about = next((about for command, about in self._sent if command is event.command), None)
         if isinstance(event.command, m.Respond):
-            self._asked.pop(event.command.response_id or "", None)
+            self._teller.asked.pop(event.command.response_id or "", None)
         elif isinstance(event.command, m.AddItem):
-            self._created.discard(event.command.item.id)
+            self._teller.created.discard(event.command.item.id)
         code = FAILURES.get((event.code, type(event.command))) or FAILURES.get(event.code, event.code)
         message = CANCEL_FAILED if code == "response_cancel_not_active" else event.message
         kind = "server_error" if event.command is None else ""
         self.fail(ProtocolError(message, code), about, kind)
-
-    def _remember(self, known: Known) -> None:
-        self._known[known.item.id] = known
-        while len(self._known) > MAX_ITEMS:
-            self._known.popitem(last=False)
-
-    def _change(self, item_id: str, *, text: str) -> None:
-        known = self._known.get(item_id)
-        if known is not None:
-            self._known[item_id] = replace(known, item=replace(known.item, text=text))
 
     def _session(self) -> JSON:
         return self.settings.rendered(session_id=self.session.id, model=self._model, expires_at=self._expires_at)
