@@ -52,17 +52,16 @@ class User:
         for event in self.session.outbox.take():
             if isinstance(event, ReplyDone):
                 self.left -= 1
-                speech = self.session.live.talking.speech
-                self.ask_at = now_s + speech.playback.at(now_s).lead_ms / 1000 + PAUSE_S
+                self.ask_at = now_s + self.session.live.valve.dry_in(now_s) + PAUSE_S
 
 
 class Hall:
     """An engine whose time is the CPU time of its thread."""
 
-    def __init__(self, dialogue: Dialogue, sessions: int) -> None:
+    def __init__(self, dialogue: Dialogue, sessions: int, **options: float | None) -> None:
         self.now_s, self.began = 0.0, time.thread_time()
         self.ticking = False
-        config = EngineConfig(slots=min(sessions, 8), max_sessions=sessions)
+        config = EngineConfig(slots=min(sessions, 8), max_sessions=sessions, **options)  # type: ignore[arg-type]
         self.engine = Engine(dialogue, config, clock=self.clock)
         self.busy_s, self.spoken_s = 0.0, 0.0
         self.ticks: list[float] = []

@@ -152,7 +152,7 @@ def test_truncation_while_the_next_answer_is_made(room: Any) -> None:
     session.push(Respond())
     room.until(session, TextDelta)
     room.do(session, Truncate(item_id=first.id, audio_end_ms=0))
-    assert session.live.talking.generating
+    assert session.live.talking.making
     events = room.until(session, ReplyDone)
     assert only(events, ReplyDone)[0].reply.status in ("completed", "incomplete")
     context_is_fresh(room, session)
@@ -341,7 +341,7 @@ def test_a_long_talker_cannot_starve_others(make_room: Callable[..., Any]) -> No
     room.do(talker, written("Tell a long story.", "u"), Respond())
     room.until(talker, AudioDelta)
     room.tick(60)
-    lead = talker.live.talking.speech.playback.at(room.now).lead_ms
+    lead = talker.live.valve.playback(room.now).lead_ms
     assert lead < 1500 + 400  # a step's codes and what the codec held back come at once
     for i in range(3):
         guest.push(written("Hello.", f"g{i}"))
@@ -353,7 +353,7 @@ def test_a_long_talker_cannot_starve_others(make_room: Callable[..., Any]) -> No
                 break
         assert ticks <= 6
         room.until(guest, ReplyDone)
-    assert talker.live.talking.generating
+    assert talker.live.talking.under_way
     assert room.engine.stats().underruns == 0
 
 

@@ -71,8 +71,8 @@ def test_who_interrupts_is_told_before_anybody_is_computed_for(
 
 def test_a_reply_cut_while_its_end_still_plays_is_told_of(make_room: Callable[..., Any], question: np.ndarray) -> None:
     """All of it was sent and its reply is done; what the user did not hear is taken back, and the client hears so."""
-    room = make_room(max_text_tokens=80)
-    room.dt = 0.001  # everything is sent long before it was played
+    room = make_room(max_text_tokens=80, lead_s=60.0)  # everything is sent long before it was played
+    room.dt = 0.001
     session = room.enter(SessionConfig(turns="silence"))
     events = ask(room, session, "Tell a story.")
     reply = only(events, ReplyDone)[0].reply
@@ -108,7 +108,7 @@ def test_a_named_function_is_called_whatever_the_model_would_say(room: Any, monk
     (call,) = only(events, ReplyDone)[0].reply.items
     assert (call.kind, call.name, call.arguments) == ("function_call", "clock", '{"zone": "UTC"}')
     assert not only(events, AudioDelta), "nothing of it is spoken"
-    fed = llm.tokenizer.decode(session.live.talking._keys(session.live.talking.speech, room=0))
+    fed = llm.tokenizer.decode(session.live.talking.brief.keys(session.live.talking.speech, room=0))
     assert fed.endswith('<tool_call>\n{"name": "clock", "arguments": ')
 
 

@@ -13,7 +13,7 @@ from served import Served, serving
 from icebreaker.audio.pcm import load_audio
 from icebreaker.engine.messages import Item, SessionConfig
 from icebreaker.engine.scripted import ScriptedEngine
-from icebreaker.engine.scripted_session import MS_PER_LETTER
+from icebreaker.engine.scripted_answer import MS_PER_LETTER
 
 pytestmark = needs_browser
 

@@ -16,7 +16,7 @@ from av import AudioFrame, AudioResampler
 from served import Served, serving, tone
 
 from icebreaker.engine.scripted import ScriptedEngine
-from icebreaker.engine.scripted_session import MS_PER_LETTER
+from icebreaker.engine.scripted_answer import MS_PER_LETTER
 
 ANSWER = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 RATE = 48_000
@@ -60,7 +60,7 @@ class Caller:
         self.events: list[JSON] = []
         self.sound: list[np.ndarray] = []
         self.changed = asyncio.Event()
-        self.location = ""
+        self.location = self.session_id = ""
         self.channel.on("message", self._hear_event)
         self.peer.on("track", lambda track: setattr(self, "task", asyncio.ensure_future(self._hear_sound(track))))
 
@@ -103,7 +103,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def call(served: Served, session: JSON | None = None) -> AsyncIterator[Caller]:
+async def call(
+    served: Served, session: JSON | None = None, resume: str | None = None, key: str | None = None
+) -> AsyncIterator[Caller]:
     caller = Caller()
     await caller.peer.setLocalDescription(await caller.peer.createOffer())
     offer = caller.peer.localDescription.sdp
@@ -113,8 +115,12 @@ async def call(served: Served, session: JSON | None = None) -> AsyncIterator[Cal
                 sent: JSON = {"content": offer, "headers": {"content-type": "application/sdp"}}
             else:
                 sent = {"files": {"sdp": (None, offer), "session": (None, json.dumps(session))}}
-            answer = await http.post(f"{served.http}/v1/realtime/calls", **sent)
+            if key is not None:
+                sent["headers"] = {**sent.get("headers", {}), "authorization": f"Bearer {key}"}
+            params = {} if resume is None else {"session_id": resume}
+            answer = await http.post(f"{served.http}/v1/realtime/calls", params=params, **sent)
         assert answer.status_code == 201, answer.text
+        caller.session_id = answer.headers["x-session-id"]
         assert answer.headers["content-type"].startswith("application/sdp")
         caller.location = answer.headers["location"]
         await caller.peer.setRemoteDescription(RTCSessionDescription(sdp=answer.text, type="answer"))
@@ -210,6 +216,80 @@ def test_hanging_up_gives_the_place_back(served: Served) -> None:
                 while served.engine.stats().sessions:
                     await asyncio.sleep(0.05)
             assert (await http.post(f"{served.http}{caller.location}/hangup")).status_code == 404
+
+    run(talk)
+
+
+async def told(caller: Caller) -> list[str]:
+    """The ids of all items that a caller has been told of, once as many as there are have come."""
+    await asyncio.sleep(0.3)
+    return [event["item"]["id"] for event in caller.of("conversation.item.added")]
+
+
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_call_that_was_cut_off_goes_on_by_its_session(served: Served, hung: bool) -> None:
+    """With its settings and its items, whether the server has noticed the loss or not."""
+
+    async def talk() -> None:
+        session = {"type": "realtime", "instructions": "Count.", "output_modalities": ["text"]}
+        async with call(served, session) as lost:
+            assert lost.session_id == lost.of("session.created")[0]["session"]["id"]
+            lost.say("session.update", session={"type": "realtime", "max_output_tokens": 77})
+            lost.ask()
+            done = await lost.until("response.done")
+            before = await told(lost)
+            assert len(before) == 2
+            if not hung:  # the peer is gone without a word: no packet comes any more
+                await lost.peer.sctp.transport.transport.stop()
+            async with call(served, resume=lost.session_id) as back:
+                assert back.session_id == lost.session_id
+                created = back.of("session.created")[0]["session"]
+                assert (created["id"], created["instructions"]) == (lost.session_id, "Count.")
+                assert (created["output_modalities"], created["max_output_tokens"]) == (["text"], 77)
+                await back.until("conversation.item.added", 2)
+                assert back.events[0]["type"] == "session.created"
+                assert await told(back) == before
+                answer = done["response"]["output"][0]["id"]
+                back.say("conversation.item.retrieve", item_id=answer)
+                kept = (await back.until("conversation.item.retrieved"))["item"]["content"][0]
+                assert kept["text"] == ANSWER
+                async with asyncio.timeout(10):
+                    while served.engine.stats().sessions != 1:
+                        await asyncio.sleep(0.05)
+                back.ask()
+                assert (await back.until("response.done"))["response"]["status"] == "completed"
+
+    run(talk)
+
+
+def test_a_call_goes_on_as_a_websocket_and_back(served: Served) -> None:
+    async def talk() -> None:
+        async with call(served, {"type": "realtime", "instructions": "Count."}) as first:
+            first.ask()
+            await first.until("response.done")
+            session_id = first.session_id
+        with served.talk(url=f"{served.url}&session_id={session_id}") as between:
+            created = between.until("session.created")
+            assert created["session"]["instructions"] == "Count."
+            between.until("conversation.item.added")
+        async with call(served, resume=session_id) as last:
+            await last.until("conversation.item.added", 2)
+
+    run(talk)
+
+
+def test_nobody_takes_over_a_call_that_is_not_theirs() -> None:
+    async def talk() -> None:
+        with serving(ScriptedEngine, api_keys=("mine", "yours")) as guarded:
+            async with call(guarded, key="mine") as caller, httpx.AsyncClient() as http:
+                for session_id, key in ((caller.session_id, "yours"), ("nobody", "mine")):
+                    answer = await http.post(
+                        f"{guarded.http}/v1/realtime/calls", params={"session_id": session_id}, content="v=0",
+                        headers={"content-type": "application/sdp", "authorization": f"Bearer {key}"},
+                    )  # fmt: skip
+                    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "session_not_found")
+                caller.ask()
+                await caller.until("response.done")
 
     run(talk)
 

@@ -189,7 +189,7 @@ class Speaker:
     def _draw_one(self, logits: Tensor, now: Speaking, row: Row) -> int:
         history = (self.parts.codec_lm.config.sos, *now.history)  # the official penalty counts sos too
         past = torch.tensor([history], dtype=torch.long, device=logits.device)
-        return int(sample(logits[None], self.settings.speech, past, row.generator)[0])
+        return int(sample(logits[None], self.settings.speech, past, row.voice or row.generator)[0])
 
     def _take(self, code: int, now: Speaking) -> tuple[Speaking, list[int]]:
         config = self.parts.codec_lm.config

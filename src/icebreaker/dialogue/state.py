@@ -162,6 +162,7 @@ class Row:
     Attributes:
         turn: who is speaking.
         generator: all its draws come from here, so it never depends on its neighbours.
+        voice: where codes are to be drawn from instead, so that they do not depend on how far ahead the text is either.
         pending: LLM inputs [L, D] of the conversation that are not fed yet (system prompt, suffix, newest token).
         answered: whether the conversation holds an answer, so that the next user prefix has to close it.
         carry: tokens of the last reply that were heard and are not in the cache.
@@ -180,6 +181,7 @@ class Row:
     reply: Reply | None = None
     history: Tensor | None = None
     manner: Manner = field(default_factory=Manner)
+    voice: torch.Generator | None = None
 
     @property
     def for_context(self) -> Tensor | None:

@@ -1,10 +1,8 @@
 """The one place that runs models: a batch of slots, and what can be done to one of them. Knows no turns and no clock.
 
 A slot's cache is only a memo. What it should hold is a function of the conversation's items; ``read`` compares that,
-key by key, with what it does hold, forgets what differs and feeds the rest. Keys are token ids (0 or more) or, for
-vectors that no token stands for (speech, trained prompts), negative numbers that name a blob of vectors and a place in
-it. So an item that is truncated, deleted or trimmed, other instructions and a reply outside the conversation are all
-the same case.
+key by key (see ``keys``), with what it does hold, forgets what differs and feeds the rest. So an item that is
+truncated, deleted or trimmed, other instructions and a reply outside the conversation are all the same case.
 """
 
 import logging
@@ -19,25 +17,19 @@ from icebreaker.dialogue import Dialogue
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.state import DialogueState, Manner, Reply, Row, Utterance, truncate, with_row
 from icebreaker.duplex import DuplexConfig, Turn
+from icebreaker.engine.keys import Vectors, common
 from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm_ticks import LLMTicks
 from icebreaker.streaming import put_row
 
-__all__ = ["PROMPTS", "Device", "Probabilities", "Slot", "blob_keys"]
+__all__ = ["Device", "Probabilities", "Slot"]
 
 logger = logging.getLogger(__name__)
 
 Probabilities = tuple[float, float, float]
 NEVER = DuplexConfig(take_threshold=1.0, ignore_threshold=1.0)  # the engine decides, not the dialogue
-PROMPTS = 0  # the blob of the trained prompt embeddings
-BLOB_BITS = 20  # places in a blob
 LONGEST_FEED = 256  # LLM positions of a prefill in one tick: others wait for it
-
-
-def blob_keys(blob: int, first: int, stop: int) -> list[int]:
-    """Keys of the vectors [first, stop) of a blob."""
-    return [-((blob << BLOB_BITS) + place) - 1 for place in range(first, stop)]
 
 
 @dataclass
@@ -64,6 +56,7 @@ class Device:
         self.prompts: Tensor | None = None
         if isinstance(dialogue.model, Parts):
             self.prompts = dialogue.model.prompts.prompt_embeddings.weight
+        self.vectors = Vectors(self.dialogue.turns.embed, self.prompts)
         self.state: DialogueState = self.dialogue.initial_state([0] * slots, capacity, before_ids=())
         if self.llm.embedding.weight.is_cuda:  # launching the kernels of a tick one by one would take longer than it
             self.llm.ticks = LLMTicks(self.llm, self.state.context)
@@ -95,9 +88,7 @@ class Device:
 
         ``fresh``: at least one has to be, for its hidden state is wanted.
         """
-        known = self._known(slot)
-        limit = min(len(known), len(keys) - int(fresh))
-        same = next((i for i in range(limit) if known[i] != keys[i]), limit)
+        same = min(common(self._known(slot), keys), len(keys) - int(fresh))
         self.state = truncate(self.state, slot.index, same)
         slot.keys = list(keys)
         return self.embed(keys[same:], blobs) if same < len(keys) else None
@@ -113,14 +104,13 @@ class Device:
         self, slot: Slot, keys: Sequence[int], blobs: Mapping[int, Tensor], before: Tensor
     ) -> None:  # fmt: skip
         """Begin an utterance after ``keys`` without disturbing the slot's own context and reply."""
-        known, limit = self._known(slot), len(keys)
-        same = next((i for i in range(min(limit, len(known))) if known[i] != keys[i]), min(limit, len(known)))
+        same = common(self._known(slot), keys)
         branch = self.state.branch or self.llm.new_cache(len(self.state.rows), self.capacity)
         shared = self.state.context.slots(slot.index, slot.index + 1)
         shared = shared._replace(length=shared.length.clamp(max=same)).row(0)
         self.state = self.state._replace(branch=branch.with_row(slot.index, shared))
         self.state = with_row(self.state, slot.index, turn=Turn.OVERLAP)
-        self._open(slot, self.embed(keys[same:], blobs) if same < limit else None, before)
+        self._open(slot, self.embed(keys[same:], blobs) if same < len(keys) else None, before)
 
     @torch.inference_mode()
     def step_aside(self, slot: Slot) -> None:
@@ -162,15 +152,17 @@ class Device:
         return 0 if self.state.branch is None else int(self.state.branch.length[slot.index])
 
     @torch.inference_mode()
-    def answer(self, slot: Slot, inputs: Tensor, manner: Manner, generator: torch.Generator) -> None:
-        """Begin a reply after ``inputs`` [L, D]; what is listened to aside goes on."""
+    def answer(
+        self, slot: Slot, inputs: Tensor, manner: Manner, words: torch.Generator, codes: torch.Generator
+    ) -> None:
+        """Begin a reply after ``inputs`` [L, D], drawn by ``words`` and ``codes``; what is heard aside goes on."""
         beside = self.row(slot).utterance if self.row(slot).turn is Turn.OVERLAP else None
         turn = Turn.SPEAKING if beside is None else Turn.OVERLAP
         base = int(self.state.context.length[slot.index]) + len(inputs)
         reply, self.state = self.dialogue.speaker.begin(slot.index, base, self.state)
         self.state = with_row(
             self.state, slot.index, turn=turn, utterance=beside, pending=inputs, reply=reply, manner=manner,
-            generator=generator,
+            generator=words, voice=codes,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -201,13 +193,7 @@ class Device:
 
     def embed(self, keys: Sequence[int], blobs: Mapping[int, Tensor]) -> Tensor:
         """[L, D] the vectors that keys stand for."""
-        pieces, start = [], 0
-        for stop in range(1, len(keys) + 1):
-            if stop == len(keys) or (keys[stop] < 0) != (keys[start] < 0):
-                run = keys[start:stop]
-                pieces.append(self._vectors(run, blobs) if run[0] < 0 else self.dialogue.turns.embed(run))
-                start = stop
-        return torch.cat(pieces)
+        return self.vectors.of(keys, blobs)
 
     # All slots.
 
@@ -295,15 +281,6 @@ class Device:
         if self.state.fbank is not None:
             history = FbankState(before[None, -HISTORY_SAMPLES:].to(self.state.fbank.history))
             self.state = self.state._replace(fbank=put_row(self.state.fbank, slot.index, history))
-
-    def _vectors(self, keys: Sequence[int], blobs: Mapping[int, Tensor]) -> Tensor:
-        vectors = []
-        for key in keys:
-            blob, place = divmod(-key - 1, 1 << BLOB_BITS)
-            source = self.prompts if blob == PROMPTS else blobs[blob]
-            assert source is not None
-            vectors.append(source[place])
-        return torch.stack(vectors)
 
     def _with(self, index: int, row: Row) -> DialogueState:
         rows = list(self.state.rows)

@@ -23,8 +23,10 @@ from icebreaker.engine.memory import Memory
 from icebreaker.engine.messages import Append, Command, SessionConfig
 from icebreaker.engine.outbox import Outbox
 from icebreaker.engine.session import Session
+from icebreaker.engine.shared import LEAN, Habits
 from icebreaker.engine.snapshot import Snapshot, restore, snapshot
 from icebreaker.engine.store import SessionStore
+from icebreaker.engine.valve import LEAD_S
 from icebreaker.errors import SessionNotFound
 from icebreaker.models.chat_layout import ChatLayout
 
@@ -43,6 +45,9 @@ class EngineConfig:
         capacity: LLM positions of a conversation: 12.5 a second of speech, one a token. Older turns are forgotten.
         grace_s: how long a session that was left may be resumed.
         ahead_s: of sound that is made in advance of playback.
+        lead_s: of it, what is sent in advance, where speech may interrupt: so long it still sounds after that.
+        lean: probability of the state head from which the reply to somebody who has fallen silent is begun before the
+            turn is decided, and forgotten without a trace if it was wrong; None: never.
     """
 
     max_sessions: int = 64
@@ -50,6 +55,8 @@ class EngineConfig:
     capacity: int = 2048
     grace_s: float = 60.0
     ahead_s: float = 4.0
+    lead_s: float = LEAD_S
+    lean: float | None = LEAN
 
     def __post_init__(self) -> None:
         if min(self.max_sessions, self.slots) < 1 or self.capacity < 256 or self.ahead_s < 1:
@@ -57,6 +64,8 @@ class EngineConfig:
                 "expected at least 1 session, 1 slot, 256 positions and 1 s ahead, got "
                 f"{self.max_sessions}, {self.slots}, {self.capacity}, {self.ahead_s}"
             )
+        if self.lead_s < 0.1 or not (self.lean is None or 0 <= self.lean <= 1):
+            raise ValueError(f"expected lead_s of 0.1 s or more and lean in 0 .. 1, got {self.lead_s} and {self.lean}")
 
 
 class Engine:
@@ -104,7 +113,7 @@ class Engine:
         lives = list(self.loop.lives)
         return EngineStats(
             sessions=self._lobby.present, slots=self.config.slots,
-            speaking=sum(live.talking.generating for live in lives),
+            speaking=sum(live.talking.under_way for live in lives),
             queued_commands=sum(live.waiting_commands for live in lives),
             tick_ms_p50=ticks[len(ticks) // 2], tick_ms_p95=ticks[int(len(ticks) * 0.95)],
             bytes_per_session=self._slot_bytes, refused=self._lobby.refused, replies=self.loop.totals["replies"],
@@ -171,10 +180,11 @@ class Engine:
 
     def _new(self, session_id: str, config: SessionConfig) -> Live:
         memory = Memory(self._layout, self.device)
-        return Live(session_id, config, self.device, memory, self._silero.initial_state(1), self._knows_tools)
+        voice, habits = self._silero.initial_state(1), Habits(self.config.lead_s, self.config.lean)
+        return Live(session_id, config, self.device, memory, voice, self._knows_tools, habits)
 
     def _admit(self, live: Live) -> Session:
-        session = Session(live, Outbox(), self._push)
+        session = Session(live, Outbox(live.valve, self._clock), self._push)
         live.outbox = session.outbox
         self._lobby.add(live.id, session)
         self.loop.submit(lambda: self.loop.lives.append(live))

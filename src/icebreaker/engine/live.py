@@ -1,10 +1,11 @@
 """One conversation inside the engine: what commands, sound and verdicts do to it. Lives on the engine's thread.
 
 It reads no clock (times come in, in seconds) and runs no model: it tells the device what its slot should do.
-``listening`` has the user's half, ``talking`` the assistant's.
+``listening`` and ``intake`` have the user's half, ``talking`` the assistant's.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from dataclasses import replace
 from icebreaker.audio.vad import SileroState
 from icebreaker.engine.conversation import Refused
 from icebreaker.engine.device import Device, Slot
+from icebreaker.engine.intake import Intake
 from icebreaker.engine.listening import Listening
 from icebreaker.engine.memory import Memory, Remembered
 from icebreaker.engine.messages import (
@@ -35,7 +37,7 @@ from icebreaker.engine.messages import (
     Waveform,
 )
 from icebreaker.engine.outbox import Outbox
-from icebreaker.engine.shared import Shared
+from icebreaker.engine.shared import Habits, Shared
 from icebreaker.engine.talking import Talking
 from icebreaker.models.kv_cache import KVCache
 
@@ -49,9 +51,9 @@ class Live(Shared):
 
     def __init__(
         self, session_id: str, config: SessionConfig, device: Device, memory: Memory, voice: SileroState,
-        knows_tools: bool,
+        knows_tools: bool, habits: Habits,
     ) -> None:  # fmt: skip
-        super().__init__(config, device, memory)
+        super().__init__(config, device, memory, habits)
         self.id, self.voice, self.knows_tools = session_id, voice, knows_tools
         self.commands: deque[Command] = deque()
         self.saved: tuple[KVCache, list[int]] | None = None  # the context of a slot that was given away
@@ -62,6 +64,7 @@ class Live(Shared):
         self.idle_since_s: float | None = None
         self.talking = Talking(self)
         self.listening = Listening(self, self.talking)
+        self.intake = Intake(self, self.listening, self.talking)
         self.configure(config)
 
     def guarded(self, action: Callable[[], None], command: Command | None = None) -> bool:
@@ -83,7 +86,7 @@ class Live(Shared):
         """Of the audio that was pushed, what nobody has looked at yet."""
         utterance = self.listening.utterance
         behind = utterance is not None and self.config.turns == "client" and utterance.audio is None
-        return self.pushed_samples - (utterance.fed if behind and utterance else self.listening.window_at)
+        return self.pushed_samples - (utterance.fed if behind and utterance else self.listening.attention.window_at)
 
     # Commands.
 
@@ -96,7 +99,10 @@ class Live(Shared):
             config = replace(config, tools=())
         if config.turns == "client" != self.config.turns:
             self.listening.abandon()
+        self.talking.guessing.drop()
         self.config = config
+        may_stop = config.turns != "client" and config.interrupt_response
+        self.valve.lead_s = self.habits.lead_s if may_stop else math.inf
 
     def work(self, now_s: float) -> None:
         """Carry out commands, as far as they do not wait for audio to be heard."""
@@ -124,7 +130,7 @@ class Live(Shared):
             case Respond():
                 self.talking.start(command, now_s)
             case Cancel():
-                if not self.talking.generating:
+                if not self.talking.under_way:
                     raise Refused("no_active_reply", "expected a reply to cancel, there is none; nothing to do")
                 self.talking.stop("client_cancelled", now_s)
 
@@ -146,7 +152,7 @@ class Live(Shared):
 
     def _delete(self, item_id: str, now_s: float) -> None:
         self.memory.find(item_id)
-        if self.talking.generating and self.talking.speech.item_id == item_id:  # type: ignore[union-attr]
+        if self.talking.under_way and self.talking.speech.item_id == item_id:  # type: ignore[union-attr]
             self.talking.stop("client_cancelled", now_s)
         self.memory.delete(item_id)
         self.changed = True
@@ -168,15 +174,15 @@ class Live(Shared):
 
     def reread(self) -> None:
         """The items have changed: what is going on goes on after what they say now."""
-        self.listening.reread()
         self.talking.reread()
+        self.intake.reread()
 
     # The slot.
 
     @property
     def needs_slot(self) -> bool:
         """Whether there is anything for the device to do."""
-        return self.listening.utterance is not None or self.talking.generating
+        return self.listening.utterance is not None or self.talking.making
 
     def give_up_slot(self) -> None:
         """Somebody else needs it more; what was read is kept."""
@@ -199,13 +205,13 @@ class Live(Shared):
     def prepare(self, now_s: float) -> None:
         """Have the slot begin what is to be begun."""
         self.used_s = now_s
-        self.listening.prepare(now_s)
+        self.intake.prepare()
         self.begin_reply(now_s)
 
     def begin_reply(self, now_s: float) -> None:
         """Have the slot begin a reply that was decided on, if there is one."""
-        if self.talking.generating and not self.talking.speech.begun:  # type: ignore[union-attr]
-            self.listening.step_aside()
+        if self.talking.making and not self.talking.speech.begun:  # type: ignore[union-attr]
+            self.intake.step_aside()
             self.talking.prepare(now_s)
 
     # The clock.
@@ -215,9 +221,10 @@ class Live(Shared):
         return self.talking.audible(now_s)
 
     def look_at_clock(self, now_s: float) -> None:
-        """Begin what waited for its time: the next reply, or a word after a long silence."""
+        """Do what waited for its time: end a reply, begin the next one, or speak up after a long silence."""
         talking, config = self.talking, self.config
-        if talking.waiting is not None and not talking.generating:
+        talking.settle()
+        if talking.waiting is not None and not talking.under_way:
             (command, speech_end_s), talking.waiting = talking.waiting, None
             self.guarded(lambda: talking.start(command, now_s, speech_end_s=speech_end_s))
         quiet = talking.speech is not None and not talking.audible(now_s) and self.listening.utterance is None
@@ -252,9 +259,10 @@ class Live(Shared):
     def abort(self) -> None:
         """Drop whatever is going on, without a word."""
         self.listening.utterance = None
-        self.talking.waiting = None
+        self.talking.waiting = self.talking.guessing.guess = None
         if self.talking.speech is not None:
-            self.talking.speech.done = True
+            self.talking.speech.making, self.talking.speech.done = False, True
+        self.valve.cut()
         self.saved = None
         if self.slot is not None:
             self.device.reset(self.slot.index)

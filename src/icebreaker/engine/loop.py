@@ -21,7 +21,7 @@ from icebreaker.audio.vad import Silero, SileroState
 from icebreaker.dialogue.parts import Parts
 from icebreaker.engine.device import Device
 from icebreaker.engine.live import Live
-from icebreaker.engine.pacing import DRY_S, Pacing
+from icebreaker.engine.pacing import DRY_S, GUESSED, URGENT_S, Pacing
 
 __all__ = ["Loop"]
 
@@ -52,7 +52,7 @@ class Loop:
     ) -> None:
         self.device, self.pacing = device, Pacing(ahead_s)
         self.lives: list[Live] = []
-        self.totals = {"replies": 0, "barge_ins": 0, "underruns": 0}
+        self.totals = {"replies": 0, "barge_ins": 0, "underruns": 0, "guesses": 0, "good_guesses": 0}
         self.ticks_ms: deque[float] = deque(maxlen=REMEMBERED_TICKS)
         self.first_audio_ms: deque[float] = deque(maxlen=REMEMBERED_REPLIES)
         self._silero, self._clock, self._keep = silero, clock, keep
@@ -119,6 +119,8 @@ class Loop:
         while self._inbox:
             self._inbox.popleft()()
         for live in self.lives:
+            live.follow_sound()
+        for live in self.lives:
             if live.commands:
                 self._guard(live, live.work, now)
         self._detect(now)
@@ -161,7 +163,7 @@ class Loop:
             due = [(live, window) for live in self.lives if (window := live.listening.window) is not None]
             if not due:
                 break
-            loud = [(live, window) for live, window in due if live.listening.is_loud(window)]
+            loud = [(live, window) for live, window in due if live.listening.attention.is_loud(window)]
             chances = dict.fromkeys((live.id for live, _ in due), 0.0)
             if loud:
                 states = [live.voice for live, _ in loud]
@@ -193,11 +195,11 @@ class Loop:
             live.used_s = now
 
     def _hear(self, seated: dict[int, Live]) -> bool:
-        chunks = {i: chunk for i, live in seated.items() if (chunk := live.listening.next_chunk()) is not None}
+        chunks = {i: chunk for i, live in seated.items() if (chunk := live.intake.next_chunk()) is not None}
         self._fail(self.device.hear(chunks), seated)
         for index in chunks:
             if index in seated:
-                self._guard(seated[index], seated[index].listening.chunk_was_heard)
+                self._guard(seated[index], seated[index].intake.chunk_was_heard)
         return bool(chunks)
 
     def _think(self, seated: dict[int, Live]) -> bool:
@@ -209,7 +211,7 @@ class Loop:
                 live = seated[index]
                 self._guard(live, live.listening.judge_chunk, each, self._clock())
         for live in list(seated.values()):
-            self._guard(live, live.listening.finish, self._clock())
+            self._guard(live, live.intake.finish, self._clock())
         return bool(rows)
 
     def _answer(self, seated: dict[int, Live], began_s: float) -> bool:
@@ -218,11 +220,16 @@ class Loop:
             self._guard(live, live.begin_reply, self._clock())
         stop_s = began_s + self.pacing.spare_s(self._leads(seated)) / 2
         for written in range(FIRST_TOKENS):
-            waiting = [i for i, live in seated.items() if live.talking.needs_text]
+            waiting = [i for i, live in seated.items() if live.talking.needs_text] or self._guesses(seated)
             if not waiting or (written and self._clock() > stop_s):
                 return bool(written)
             self._fail(self.device.think(waiting)[1], seated)
         return True
+
+    def _guesses(self, seated: dict[int, Live]) -> list[int]:
+        """Guessed replies that need text before their first sound, while nobody needs the time more."""
+        calm = all(lead >= URGENT_S for lead in self._leads(seated).values() if lead != GUESSED)
+        return [i for i, live in seated.items() if calm and live.talking.guessing.needs_text]
 
     def _leads(self, seated: dict[int, Live]) -> dict[int, float]:
         now = self._clock()
@@ -254,8 +261,8 @@ class Loop:
         if any(live.talking.is_awaited for live in self.lives) and not self._instant_transcripts:
             return False
         for live in self.lives:
-            if live.listening.untold:
-                self._guard(live, live.listening.transcribe)
+            if live.intake.untold:
+                self._guard(live, live.intake.transcribe)
                 return True
         return False
 
@@ -280,5 +287,6 @@ class Loop:
             if live.events and live.outbox is not None:
                 live.outbox.put(live.events)
                 live.events.clear()
-            if live.changed and not live.talking.generating:
+                live.follow_sound()
+            if live.changed and not live.talking.making:
                 self._keep(live)

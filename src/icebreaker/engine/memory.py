@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from icebreaker.engine.conversation import Conversation, Entry, Refused
-from icebreaker.engine.device import PROMPTS, Device, blob_keys
+from icebreaker.engine.device import Device
+from icebreaker.engine.keys import PROMPTS, blob_keys
 from icebreaker.errors import CheckpointError
 from icebreaker.models.chat_layout import ChatLayout, FunctionCall, Message
 from icebreaker.text.heard import SpokenSegment, heard_tokens
@@ -91,7 +92,7 @@ class Memory:
 
     def reading(
         self, system: str, tools: Sequence[dict[str, Any]] = (), *, room: int, opening: bool = False,
-        nudge: bool = False,
+        nudge: bool = False, forget: bool = True,
     ) -> list[int]:  # fmt: skip
         """Keys of the whole conversation up to where the answer begins, with ``room`` left after it.
 
@@ -101,6 +102,7 @@ class Memory:
             room: positions to leave free: the oldest turns are forgotten until they are.
             opening: up to where the user's speech begins instead.
             nudge: after a silence of the user's.
+            forget: whether old turns may be forgotten for that.
 
         Raises:
             Refused: even without any history it does not fit, or the chat template does not take it.
@@ -109,7 +111,7 @@ class Memory:
             keys = self._keys(system, tools, opening=opening, nudge=nudge)
             if len(keys) + room <= self.capacity:
                 return keys
-            if not self._forget_oldest_turn():
+            if not forget or not self._forget_oldest_turn():
                 raise Refused(
                     "conversation_full",
                     f"instructions, tools and the newest turn take {len(keys)} positions and {room} are needed "

@@ -1,10 +1,17 @@
-"""Events on their way from an engine's thread to the event loop that reads them. Knows nothing of what they say."""
+"""Events on their way from an engine's thread to the event loop that reads them. Knows nothing of what they say.
+
+All but sound pass at once; sound passes when its ``Valve`` lets it.
+"""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from threading import Lock
 
-from icebreaker.engine.messages import SessionEvent
+from icebreaker.engine.messages import AudioDelta, SessionEvent
+from icebreaker.engine.valve import Valve
 
 __all__ = ["Outbox"]
 
@@ -14,16 +21,24 @@ class Outbox:
 
     It holds at most ``limit`` events: a reader that lags further behind is gone for all we know, and what it misses is
     counted in ``lost``.
+
+    Args:
+        valve: of the sound.
+        clock: in seconds; the valve's.
+        limit: of events that wait.
     """
 
-    def __init__(self, limit: int = 20_000) -> None:
+    def __init__(self, valve: Valve, clock: Callable[[], float] = time.monotonic, limit: int = 20_000) -> None:
         self.limit = limit
         self.lost = 0
+        self._valve, self._clock = valve, clock
         self._events: deque[SessionEvent] = deque()
+        self._filling = Lock()  # sound that was taken out of the valve comes before what is put in afterwards
         self._reader = 0  # which attachment is the current one
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
         self._closed = False
+        valve.changed = self._nudge
 
     def attach(self) -> int:
         """Bind to the running event loop; an earlier reader comes to its end."""
@@ -38,11 +53,13 @@ class Outbox:
         """Add events, from any thread."""
         if self._closed:
             return
-        for event in events:
-            if len(self._events) >= self.limit:
-                self.lost += 1
-                continue
-            self._events.append(event)
+        with self._filling:
+            for event in events:
+                if isinstance(event, AudioDelta):
+                    self._valve.put(event)
+                    self._fill()
+                else:
+                    self._add(event)
         self._nudge()
 
     def close(self) -> None:
@@ -52,6 +69,8 @@ class Outbox:
 
     def take(self) -> list[SessionEvent]:
         """What waits, without waiting."""
+        with self._filling:
+            self._fill()
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def clear(self) -> None:
@@ -62,12 +81,27 @@ class Outbox:
         """Events as they come, until the outbox is closed or another reader is attached."""
         wake = self._wake
         while reader == self._reader and wake is not None:
+            with self._filling:
+                self._fill()
             while self._events and reader == self._reader:
                 yield self._events.popleft()
             if self._closed or reader != self._reader:
                 return
-            await wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._valve.due_in(self._clock())):
+                    await wake.wait()
             wake.clear()
+
+    def _fill(self) -> None:
+        """Move the sound that is due to the events."""
+        for delta in self._valve.take(self._clock()):
+            self._add(delta)
+
+    def _add(self, event: SessionEvent) -> None:
+        if len(self._events) >= self.limit:
+            self.lost += 1
+        else:
+            self._events.append(event)
 
     def _nudge(self) -> None:
         loop, wake = self._loop, self._wake

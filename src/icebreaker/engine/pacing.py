@@ -7,9 +7,10 @@ has no sound yet or is about to run dry, those who have enough wait.
 
 from collections.abc import Mapping
 
-__all__ = ["DRY_S", "NEVER_HEARD", "Pacing"]
+__all__ = ["DRY_S", "GUESSED", "NEVER_HEARD", "URGENT_S", "Pacing"]
 
 NEVER_HEARD = -1.0  # the lead of a reply that has no sound yet
+GUESSED = -2.0  # and of one that may never be given: it is made while nobody is urgent
 FIRST_S = 0.1  # of sound that a reply begins with at least
 PIECE_S = 0.4  # of sound that a reply is given in one tick: the codec's steps cost little more for twice as much
 MOST_S = 0.6  # of sound that it is given in one tick at most, however slow the ticks
@@ -44,11 +45,13 @@ class Pacing:
         """Seconds of new sound for each reply that is to be given any in this tick.
 
         Args:
-            leads: seconds that wait to be played, by reply; ``NEVER_HEARD`` before the first.
+            leads: seconds that wait to be played, by reply; ``NEVER_HEARD`` before the first, ``GUESSED`` for a guess.
         """
-        urgent = min(leads.values(), default=0.0) < max(URGENT_S, self.safe_s)
+        given = {reply: lead for reply, lead in leads.items() if lead != GUESSED}
+        urgent = min(given.values(), default=self.ahead_s) < max(URGENT_S, self.safe_s)
         limit = min(self.ahead_s, max(ENOUGH_S, 2 * self.safe_s)) if urgent else self.ahead_s
-        return {reply: self._piece(lead) for reply, lead in leads.items() if lead < limit}
+        served = given if urgent else leads
+        return {reply: self._piece(lead) for reply, lead in served.items() if lead < limit}
 
     def spare_s(self, leads: Mapping[int, float]) -> float:
         """How long a tick may take until somebody who has sound runs dry."""

@@ -5,6 +5,7 @@ what was heard, items, function calls, resuming, refusing. It lives in the event
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -39,15 +40,18 @@ class ScriptedEngine:
         max_sessions: sessions at a time; one more is refused.
         grace_s: how long a session that was left may be resumed.
         store: keeps conversations, so that another engine can resume them.
+        lead_s: of sound that is sent in advance of playback.
+        confirm_ms: of speech that interrupt an answer; less holds it for a moment.
     """
 
     model_name = "scripted"
 
     def __init__(
         self, script: Script = echo, *, sample_rate: int = 24000, delta_s: float = 0.0, max_sessions: int = 64,
-        grace_s: float = 60.0, store: SessionStore | None = None,
+        grace_s: float = 60.0, store: SessionStore | None = None, lead_s: float = math.inf, confirm_ms: float = 0.0,
     ) -> None:  # fmt: skip
         self.script, self.delta_s, self.store = script, delta_s, store
+        self._lead_s, self._confirm_ms = lead_s, confirm_ms
         self._sample_rate = sample_rate
         self._lobby: Lobby[ScriptedSession] = Lobby(max_sessions, grace_s)
 
@@ -76,7 +80,9 @@ class ScriptedEngine:
                 self._lobby.leave(session.id, time.monotonic())
 
     def _new(self, config: SessionConfig, session_id: str | None = None) -> ScriptedSession:
-        session = ScriptedSession(self.script, self.sample_rate, self.delta_s, config, session_id, self._keep)
+        session = ScriptedSession(
+            self.script, self.sample_rate, self.delta_s, config, session_id, self._keep, self._lead_s, self._confirm_ms
+        )
         self._lobby.add(session.id, session)
         return session
 

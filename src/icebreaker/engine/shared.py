@@ -1,13 +1,32 @@
-"""What the two halves of a live conversation share. Knows neither of them."""
+"""What the parts of a live conversation share. Knows none of them."""
+
+from dataclasses import dataclass
 
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.engine.device import Device, Slot
 from icebreaker.engine.echo import EchoDetector
 from icebreaker.engine.hearing import AudioBuffer
+from icebreaker.engine.loudspeaker import Loudspeaker
 from icebreaker.engine.memory import Memory
 from icebreaker.engine.messages import Item, ItemAdded, SessionConfig, SessionEvent
+from icebreaker.engine.valve import LEAD_S, Valve
 
-__all__ = ["Shared"]
+__all__ = ["Habits", "Shared"]
+
+LEAN = 0.25  # probability of taking the turn; below it somebody who fell silent is likely to go on
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How all conversations of an engine are led.
+
+    Attributes:
+        lead_s: of sound that is sent in advance of playback, where speech may interrupt it.
+        lean: probability of the state head from which a reply is begun before the turn is decided; None: never.
+    """
+
+    lead_s: float = LEAD_S
+    lean: float | None = LEAN
 
 
 class Shared:
@@ -15,22 +34,26 @@ class Shared:
 
     Attributes:
         config: how the conversation is led.
+        habits: of the engine.
         slot: its place on the device, while it has one.
         events: not yet sent.
         changed: there is something new to be stored.
         buffer: the microphone's newest sound.
-        echo: compares that with what is played.
+        valve: the way of the assistant's sound.
+        echo: compares the two.
         counts: of what happened, by name.
     """
 
-    def __init__(self, config: SessionConfig, device: Device, memory: Memory) -> None:
-        self.config, self.device, self.memory = config, device, memory
+    def __init__(self, config: SessionConfig, device: Device, memory: Memory, habits: Habits) -> None:
+        self.config, self.device, self.memory, self.habits = config, device, memory, habits
         self.slot: Slot | None = None
         self.events: list[SessionEvent] = []
         self.changed = False
         self.buffer = AudioBuffer()
+        self.valve = Valve(device.dialogue.sample_rate)
         self.echo = EchoDetector()
-        self.counts = {"replies": 0, "barge_ins": 0, "underruns": 0}
+        self.loudspeaker = Loudspeaker(self.valve, self.echo)
+        self.counts = {"replies": 0, "barge_ins": 0, "underruns": 0, "guesses": 0, "good_guesses": 0}
         self.first_audio_ms: list[float] = []
 
     @property
@@ -46,3 +69,7 @@ class Shared:
         """Tell of a new item."""
         self.changed = True
         self.emit(ItemAdded(item=item, previous_item_id=before))
+
+    def follow_sound(self) -> None:
+        """Take note of what was sent to be played."""
+        self.counts["underruns"] += self.loudspeaker.follow(self.buffer.stop)

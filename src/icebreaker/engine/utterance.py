@@ -1,7 +1,8 @@
 """One utterance of the user's on its way to becoming a message. Plain values; knows no detector and no device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.engine.hearing import AudioBuffer
 from icebreaker.engine.messages import Item
 
@@ -22,12 +23,16 @@ class Heard:
         begun: the slot listens.
         aside: it does so beside a reply.
         end: position where it ends, once that is known.
+        settled: position up to which it is read then, where silence follows.
         respond: whether a reply follows.
         chunks: that got a verdict.
-        ignores, takes: verdicts in a row.
+        takes, ignores: verdicts in a row.
+        leaning: the newest verdict's probability of taking the turn.
         told: it began with a ``SpeechStarted``, so it ends with a ``SpeechStopped``.
         item: what a client added, where it is a recording.
         audio: of that recording; None: the microphone's.
+        counts: vectors that the ears had made after each chunk.
+        guessed_at: ``settled`` as it was when a reply was last begun in case that were all.
     """
 
     item_id: str
@@ -39,10 +44,22 @@ class Heard:
     aside: bool = False
     vectors: int = 0
     end: int | None = None
+    settled: int | None = None
     respond: bool = False
     chunks: int = 0
     ignores: int = 0
     takes: int = 0
+    leaning: float = 0.0
     told: bool = False
     item: Item | None = None
     audio: AudioBuffer | None = None
+    counts: list[int] = field(default_factory=list)
+    guessed_at: int | None = None
+
+    def settles_at(self, position: int) -> int:
+        """The first end of a chunk at or after ``position``."""
+        return self.start + -(-(position - self.start) // CHUNK_SAMPLES) * CHUNK_SAMPLES
+
+    def vectors_at(self, position: int) -> int:
+        """How many vectors the ears had made when they had heard up to there, the end of a chunk."""
+        return self.counts[(position - self.start) // CHUNK_SAMPLES - 1]

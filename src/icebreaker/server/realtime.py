@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import anyio
 import anyio.to_thread
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
@@ -46,8 +47,8 @@ class Realtime:
         async with AsyncExitStack() as stack:
             try:
                 key = self.gate.admit(websocket)
-                left = await self._resumed(websocket, key)
-                session = await self._enter(stack, left)
+                left = await self.find(websocket, key)
+                session = await self.enter(stack, left)
             except Refusal as refusal:
                 await self._refuse(websocket, refusal)
                 return
@@ -66,11 +67,15 @@ class Realtime:
                 await anyio.sleep(0.02)
         await anyio.to_thread.run_sync(self.records.close)
 
-    async def _resumed(self, websocket: WebSocket, key: bytes) -> tuple[str | None, Left]:
-        """Which session is to be resumed, and how it was led; a new one has the server's defaults."""
+    async def find(self, connection: HTTPConnection, key: bytes) -> tuple[str | None, Left]:
+        """Which session is to be resumed, and how it was led; a new one has the server's defaults.
+
+        Raises:
+            Refusal: there is no such session, or it is somebody else's.
+        """
         new = Left(Settings(instructions=self.config.instructions), key)
-        session_id = websocket.query_params.get("session_id")
-        named = websocket.headers.get("x-session-id", "") if session_id is None else session_id
+        session_id = connection.query_params.get("session_id")
+        named = connection.headers.get("x-session-id", "") if session_id is None else session_id
         left = await self.records.find(named) if named else None
         if session_id is None and left is None:  # none of ours: what a router of connections goes by
             return None, new
@@ -79,7 +84,12 @@ class Realtime:
             raise _not_found(session_id)
         return session_id, left
 
-    async def _enter(self, stack: AsyncExitStack, left: tuple[str | None, Left]) -> SessionLike:
+    async def enter(self, stack: AsyncExitStack, left: tuple[str | None, Left]) -> SessionLike:
+        """The engine's side of a session that ``find`` found, until ``stack`` is left.
+
+        Raises:
+            Refusal: there is no room, or the session has ended in the meantime.
+        """
         session_id, how = left
         try:
             if self.draining:

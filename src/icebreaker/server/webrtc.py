@@ -5,19 +5,22 @@ import importlib
 import json
 import logging
 import secrets
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from icebreaker.errors import AdmissionError, ProtocolError
+from icebreaker.errors import ProtocolError
 from icebreaker.server.fields import Fields
 from icebreaker.server.gate import Refusal
 from icebreaker.server.logs import short_id
 from icebreaker.server.realtime import Realtime, refusal_response
+from icebreaker.server.records import Left
 from icebreaker.server.settings import Settings
 
 __all__ = ["Calls", "has_webrtc"]
@@ -30,6 +33,13 @@ LONGEST_OFFER = 200_000  # bytes; offers of browsers have some 5000
 def has_webrtc() -> bool:
     """Whether the extra is installed."""
     return find_spec("aiortc") is not None
+
+
+class Begun(NamedTuple):
+    """A call that was taken: whose it is, and the answer (SDP)."""
+
+    session_id: str
+    answer: str
 
 
 class Calls:
@@ -48,22 +58,29 @@ class Calls:
         ]
 
     async def create(self, request: Request) -> Response:
-        """An offer: ``application/sdp``, or a form with ``sdp`` and ``session`` (JSON). The answer is SDP too."""
+        """An offer: ``application/sdp``, or a form with ``sdp`` and ``session`` (JSON). The answer is SDP too.
+
+        A session that was left goes on if it is named, as over a WebSocket: ``?session_id=`` or ``x-session-id``.
+        """
         try:
-            self._realtime.gate.admit(request)
+            key = self._realtime.gate.admit(request)
             if not has_webrtc():
                 raise Refusal(
                     501, "no_webrtc", "no WebRTC here; on the server: pip install 'icebreaker-speech[webrtc]'"
                 )
-            offer, settings = await self._read(request)
-            call_id, answer = await self._begin(offer, settings)
+            offer, asked = await self._read(request)
+            session_id, left = await self._realtime.find(request, key)
+            if asked is not None:
+                left = replace(left, settings=left.settings.updated(asked))
+            call_id, begun = await self._begin(offer, session_id, replace(left, key=key))
         except Refusal as refusal:
             self._realtime.metrics.refusals.labels(refusal.code).inc()
             return refusal_response(refusal)
         except ProtocolError as error:
             told = {"type": "invalid_request_error", "code": error.code, "message": str(error), "param": error.param}
             return JSONResponse({"error": told}, 400)
-        return Response(answer, 201, {"location": f"/v1/realtime/calls/{call_id}"}, media_type="application/sdp")
+        headers = {"location": f"/v1/realtime/calls/{call_id}", "x-session-id": begun.session_id}
+        return Response(begun.answer, 201, headers, media_type="application/sdp")
 
     async def hang_up(self, request: Request) -> Response:
         """End a call by its id."""
@@ -77,42 +94,49 @@ class Calls:
         call.end("hung up")
         return Response(status_code=200)
 
-    async def _read(self, request: Request) -> tuple[str, Settings]:
-        settings = Settings(instructions=self._realtime.config.instructions)
+    async def _read(self, request: Request) -> tuple[str, Fields | None]:
+        """The offer, and what of the settings is to be otherwise."""
         if int(request.headers.get("content-length") or LONGEST_OFFER + 1) > LONGEST_OFFER:
             raise Refusal(413, "offer_too_long", f"expected an offer of at most {LONGEST_OFFER} bytes, with its length")
         if request.headers.get("content-type", "").startswith("application/sdp"):
-            return (await request.body()).decode("utf-8", "replace"), settings
+            return (await request.body()).decode("utf-8", "replace"), None
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refusal(415, "unsupported_media_type", "expected application/sdp, or multipart/form-data with 'sdp'")
         async with request.form(max_files=2, max_fields=4) as form:
             sdp, session = [await _text(form.get(name)) for name in ("sdp", "session")]
         if not sdp:
             raise ProtocolError("missing sdp: expected the SDP offer", "missing_required_parameter", "sdp")
-        return sdp, settings.updated(_object(session)) if session else settings
+        return sdp, _object(session) if session else None
 
-    async def _begin(self, offer: str, settings: Settings) -> tuple[str, str]:
+    async def _begin(self, offer: str, session_id: str | None, left: Left) -> tuple[str, "Begun"]:
         """Start a call of its own task; its id and the answer, or the refusal that it met."""
-        if self._realtime.draining:
-            raise Refusal(503, "server_full", "the server is shutting down; try another one", 30.0)
         call_id = f"rtc_{secrets.token_hex(16)}"
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(call_id, offer, settings, answer))
+        answer: asyncio.Future[Begun] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(self._run(call_id, offer, session_id, left, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return call_id, await answer
 
-    async def _run(self, call_id: str, offer: str, settings: Settings, answer: asyncio.Future[str]) -> None:
-        realtime, about = self._realtime, {"session": short_id(call_id)}
+    async def _run(
+        self, call_id: str, offer: str, session_id: str | None, left: Left, answer: "asyncio.Future[Begun]"
+    ) -> None:
+        realtime = self._realtime
         try:
             call_type: Any = importlib.import_module("icebreaker.server.webrtc_call").Call
-            async with realtime.engine.session(settings.config()) as session:
-                call = call_type(realtime.engine, realtime.config, session, settings)
+            async with AsyncExitStack() as stack:
+                session = await realtime.enter(stack, (session_id, left))
+                about = {"session": short_id(session.id)}
+
+                def keep(settings: Settings) -> None:
+                    realtime.records.keep(session.id, replace(left, settings=settings))
+
+                call = call_type(realtime.engine, realtime.config, session, left.settings, keep)
                 try:
-                    answer.set_result(await call.answer(offer))
+                    answer.set_result(Begun(session.id, await call.answer(offer)))
                 except ProtocolError:
                     await call.close()
                     raise
+                keep(left.settings)
                 self.open[call_id] = call
                 realtime.metrics.connections.inc()
                 logger.info("call", extra=about)
@@ -120,8 +144,6 @@ class Calls:
                 realtime.metrics.closed.labels(call.reason).inc()
                 realtime.metrics.client_errors.inc(call.conversation.errors)
                 logger.info("closed: %s", call.reason, extra=about)
-        except AdmissionError as error:
-            answer.set_exception(Refusal(503, "server_full", str(error), error.retry_after_s))
         except Exception as error:
             if answer.done():
                 raise

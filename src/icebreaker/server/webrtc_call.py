@@ -6,6 +6,7 @@ import fractions
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "oai-events"
 FRAME_S = FRAME_SAMPLES / TRACK_RATE
 CONNECT_S = 20.0  # from the answer until the client's first packet
+MOST_EARLY = 5000  # events: the items of a resumed session are told before its channel opens
 OVERFLOW_S = 5.0  # of messages ahead of the limit: no client needs that
 
 
@@ -71,20 +73,25 @@ class Call:
         config: limits.
         session: the engine's side of the conversation.
         settings: what the conversation begins with.
+        updated: is given the settings whenever the client has changed them.
     """
 
-    def __init__(self, engine: EngineLike, config: ServerConfig, session: SessionLike, settings: Settings) -> None:
+    def __init__(
+        self, engine: EngineLike, config: ServerConfig, session: SessionLike, settings: Settings,
+        updated: Callable[[Settings], None],
+    ) -> None:  # fmt: skip
         self.config, self.session = config, session
         self.over = asyncio.Event()
         self.reason = "hung up"
         self.conversation = Conversation(
             session, settings, self._say, sample_rate=engine.sample_rate, model=engine.model_name,
             expires_at=int(time.time() + config.max_session_s), max_uncommitted_s=config.max_uncommitted_s,
-            clear_output=self._clear,
+            clear_output=self._clear, updated=updated,
         )  # fmt: skip
         self._queue = SpeechQueue(engine.sample_rate)
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._channel: RTCDataChannel | None = None
+        self._early: deque[JSON] = deque(maxlen=MOST_EARLY)  # what was said before there was a channel
         self._messages = Bucket(config.messages_per_s, config.message_burst, time.monotonic())
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -161,6 +168,8 @@ class Call:
         channel.on("message", self._receive)
         channel.on("close", lambda: self.end("client gone"))
         self.conversation.begin()
+        while self._early:
+            self._say(self._early.popleft())
 
     def _receive(self, message: str | bytes) -> None:
         if len(message) > self.config.max_message_bytes:
@@ -172,9 +181,13 @@ class Call:
 
     def _say(self, event: JSON) -> None:
         channel = self._channel
-        if channel is None or channel.readyState != "open" or event["type"] == "response.output_audio.delta":
+        if event["type"] == "response.output_audio.delta":
             return
-        if channel.bufferedAmount > self.config.max_outbox_bytes:
+        if channel is None:
+            self._early.append(event)
+        elif channel.readyState != "open":
+            return
+        elif channel.bufferedAmount > self.config.max_outbox_bytes:
             self.end("client reads too slowly")
         else:
             channel.send(json.dumps(event, separators=(",", ":")))
@@ -208,7 +221,7 @@ class Call:
             self.conversation.tell(event)
             if isinstance(event, m.SpeechStarted) and self._interrupts():
                 self._clear()
-        self.end("the engine closed the session")
+        self.end("the session ended, or goes on over another connection")
 
     def _interrupts(self) -> bool:
         turns = self.conversation.settings.turn_detection

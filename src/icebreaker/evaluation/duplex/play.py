@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from icebreaker.audio.fbank import SAMPLE_RATE
 from icebreaker.audio.pcm import Resampler, load_audio
 from icebreaker.client.asking import Talker
-from icebreaker.client.playback import Playback
+from icebreaker.client.playback import Heard, Playback
 from icebreaker.engine import messages as m
 from icebreaker.engine.interface import SessionLike
 from icebreaker.evaluation.duplex.metrics import Span
@@ -163,11 +163,11 @@ class _Stage:
                     self.failures.append(f"{event.code}: {event.message}")
 
     def _stop(self, response_id: str | None = None) -> None:
-        """Fall silent, and say how much was heard; nothing if nothing plays, or something else does."""
+        """Fall silent, and say how much was heard; nothing if no reply is under way, or another one is."""
         now = self.now_s
         if response_id is not None and self.playback.heard(response_id).end_s <= now:
             return
-        heard = self.playback.stop(now)
+        heard = self.playback.stop(now) or self._held_back()
         if heard is None:
             return
         for reply in self.replies.values():
@@ -176,6 +176,14 @@ class _Stage:
         reply = self.replies[heard.response_id]
         reply.stopped_s = now
         self.session.push(m.Truncate(item_id=reply.item_id, audio_end_ms=heard.heard_ms))
+
+    def _held_back(self) -> Heard | None:
+        """What was heard of a reply that is under way though nothing of it plays: the system has fallen silent."""
+        for reply in reversed(self.replies.values()):
+            if reply.arrived_s is not None:
+                is_over = reply.status or reply.stopped_s is not None
+                return None if is_over else self.playback.heard(reply.response_id)
+        return None
 
     def newest_sound(self) -> tuple[float, float]:
         """Seconds of the newest reply heard by now, and seconds since it ended (0 while it sounds or was none)."""
