@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from icebreaker.engine.hearing import AudioBuffer, Ear, patience
+from icebreaker.engine.hearing import PAUSE_MS, AudioBuffer, Ear, Opinion, patience
 from icebreaker.engine.messages import SessionConfig
 
 
@@ -35,8 +36,25 @@ def test_eagerness_orders_everything() -> None:
     assert low.silence_ms > auto.silence_ms > high.silence_ms
     assert low.confirm_ms > auto.confirm_ms > high.confirm_ms
     silence = patience(replace(config, turns="silence", silence_ms=700), 0.5)
-    assert silence.silence_ms == 700
-    assert silence.take > 1
+    assert silence.silence_needed(Opinion()) == silence.silence_needed(Opinion(((1.0, 0.0),))) == 700
+    assert not silence.dismisses(Opinion(((0.0, 0.0),)), 800)
+
+
+def test_the_head_shortens_and_lengthens_the_silence() -> None:
+    auto = patience(SessionConfig(), 0.5)
+    sure, likely, going_on = (Opinion().heard(take, 0.0) for take in (0.6, 0.4, 0.1))
+    waits = [auto.silence_needed(opinion) for opinion in (sure, likely, Opinion(), going_on)]
+    assert waits == [PAUSE_MS, 500, 800, 1600]
+    assert sure.heard(0.1, 0.0).take == pytest.approx(0.35)
+    assert going_on.heard(0.9, 0.0).heard(0.9, 0.0).heard(0.9, 0.0).heard(0.9, 0.0).take == pytest.approx(0.9)
+
+
+def test_what_calls_for_no_answer_is_dismissed_in_the_end() -> None:
+    auto, nothing = patience(SessionConfig(), 0.5), Opinion().heard(0.1, 0.3)
+    assert auto.dismisses(nothing, 832)
+    assert not auto.dismisses(nothing, 480)  # not yet
+    assert not auto.dismisses(Opinion().heard(0.2, 0.1), 832)  # a sentence that is not complete
+    assert not auto.dismisses(Opinion().heard(0.4, 0.5), 832)  # ends the turn before that
 
 
 def test_the_buffer_remembers_what_it_is_asked_to() -> None:

@@ -11,12 +11,14 @@ import numpy as np
 from icebreaker.audio.vad import WINDOW_SAMPLES
 from icebreaker.engine.messages import SessionConfig, Waveform
 
-__all__ = ["SAMPLE_RATE", "AudioBuffer", "Ear", "Patience", "patience"]
+__all__ = ["PAUSE_MS", "SAMPLE_RATE", "AudioBuffer", "Ear", "Opinion", "Patience", "patience"]
 
 SAMPLE_RATE = 16000
 WINDOW_MS = 1000 * WINDOW_SAMPLES / SAMPLE_RATE  # 32
 START_WINDOWS = 2  # voiced ones in a row begin speech; a click is over sooner
 HYSTERESIS = 0.15  # below the threshold by this much is silence
+PAUSE_MS = 64.0  # of silence after which the state head's verdict is about a pause
+OPINION_CHUNKS = 4  # of 160 ms, whose verdicts count together
 FORGET_MS = 320.0  # of silence after which speech that nobody opened an utterance for is forgotten
 
 
@@ -50,31 +52,78 @@ class Ear:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long the assistant waits.
+class Opinion:
+    """What the state head thought of the newest chunks of a silence: the means of its verdicts.
+
+    One verdict errs; those on the chunks of one silence are about the same words (measured, docs/decisions.md).
 
     Attributes:
-        take: probability of the state head above which the turn is taken.
-        silence_ms: that ends the turn, whatever the head thinks.
+        verdicts: that count, the newest last: (take, ignore).
+    """
+
+    verdicts: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def take(self) -> float:
+        """Probability; 0 where there is no verdict."""
+        return sum(take for take, _ in self.verdicts) / max(1, len(self.verdicts))
+
+    @property
+    def ignore(self) -> float:
+        """Probability; 0 where there is no verdict."""
+        return sum(ignore for _, ignore in self.verdicts) / max(1, len(self.verdicts))
+
+    def heard(self, take: float, ignore: float) -> "Opinion":
+        """One more chunk of the same silence."""
+        return Opinion((*self.verdicts, (take, ignore))[-OPINION_CHUNKS:])
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the assistant waits. Silences in ms.
+
+    Attributes:
+        take: probability of the state head above which ``PAUSE_MS`` of silence end the turn.
+        likely: above which ``likely_ms`` end it; below, ``unlikely_ms``.
+        likely_ms, unlikely_ms: see there.
+        silence_ms: ends the turn where no head judges, or dismisses what it thinks calls for no answer.
         confirm_ms: of speech that interrupts a reply; less is a backchannel or a noise.
     """
 
     take: float
+    likely: float
+    likely_ms: float
     silence_ms: float
+    unlikely_ms: float
     confirm_ms: float
+
+    def silence_needed(self, opinion: Opinion) -> float:
+        """How much ends the turn."""
+        if not opinion.verdicts:
+            return self.silence_ms
+        if opinion.take > self.take:
+            return PAUSE_MS
+        return self.likely_ms if opinion.take > self.likely else self.unlikely_ms
+
+    def dismisses(self, opinion: Opinion, quiet_ms: float) -> bool:
+        """Whether what was said is over and calls for no answer."""
+        return quiet_ms >= self.silence_ms and opinion.take <= self.likely and opinion.ignore > opinion.take
 
 
 def patience(config: SessionConfig, take_threshold: float) -> Patience:
     """By eagerness; ``take_threshold`` is the model's own. Under ``silence`` the client's numbers decide."""
     if config.turns == "silence":
-        return Patience(2.0, float(config.silence_ms), 3 * WINDOW_MS)
+        wait = float(config.silence_ms)
+        return Patience(2.0, 2.0, wait, wait, wait, 3 * WINDOW_MS)
     match config.eagerness:
         case "low":
-            return Patience(take_threshold + 0.5 * (1 - take_threshold), 2000.0, 800.0)
+            take = take_threshold + 0.5 * (1 - take_threshold)
+            return Patience(take, 0.6 * take, 1000.0, 2000.0, 3000.0, 800.0)
         case "high":
-            return Patience(0.7 * take_threshold, 500.0, 300.0)
+            take = 0.7 * take_threshold
+            return Patience(take, 0.6 * take, 300.0, 500.0, 900.0, 300.0)
         case _:
-            return Patience(take_threshold, 800.0, 480.0)
+            return Patience(take_threshold, 0.6 * take_threshold, 500.0, 800.0, 1600.0, 480.0)
 
 
 class AudioBuffer:
