@@ -218,9 +218,9 @@ def test_what_can_never_fit_is_refused(make_room: Callable[..., Any]) -> None:
 # Turns.
 
 
-@pytest.mark.parametrize(("turns", "silence_ms"), [("silence", 500), ("model", 800)])
+@pytest.mark.parametrize(("turns", "silence_ms"), [("silence", 500), ("model", 1600)])
 def test_a_spoken_turn(room: Any, question: np.ndarray, turns: str, silence_ms: float) -> None:
-    """The silence that ends it is the client's, or the fallback for a head that never takes the turn."""
+    """The silence that ends it is the client's, or the longest for a head that never leans to taking the turn."""
     session = room.enter(SessionConfig(turns=turns))  # type: ignore[arg-type]
     never = room.engine.device.dialogue
     never.settings = replace(never.settings, duplex=replace(never.settings.duplex, take_threshold=1.0))

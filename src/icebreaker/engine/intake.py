@@ -162,7 +162,7 @@ class Intake:
             return False
         assert habits.lean is not None
         long = attention.ear.quiet_ms >= attention.patience.silence_ms / 2
-        return config.turns == "silence" or heard.leaning >= habits.lean or long
+        return config.turns == "silence" or heard.opinion.take >= habits.lean or long
 
     def transcribe(self) -> None:
         """Write down what was said."""

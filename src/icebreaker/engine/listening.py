@@ -16,7 +16,7 @@ from icebreaker.dialogue.ears import StreamingEars
 from icebreaker.engine.attention import Attention
 from icebreaker.engine.conversation import Conversation, Refused
 from icebreaker.engine.device import Probabilities
-from icebreaker.engine.hearing import SAMPLE_RATE, AudioBuffer, Ear
+from icebreaker.engine.hearing import PAUSE_MS, SAMPLE_RATE, AudioBuffer, Ear, Opinion
 from icebreaker.engine.messages import Item, SpeechIgnored, SpeechStarted, Waveform
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
@@ -28,7 +28,6 @@ MAX_UTTERANCE_S = 60.0  # then the turn is over
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
-PAUSE_MS = 64.0  # of silence after which one verdict is enough
 SETTLED_MS = 200  # of silence that belong to a turn; how much more it took to be sure that it was over is not read
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 
@@ -98,9 +97,14 @@ class Listening:
             else:
                 self.talking.hold(now_s)
         if ear.quiet_ms == 0:
+            heard.opinion = Opinion()
             self.talking.guessing.drop()
+        if not heard.confirmed:
+            return
         too_long = attention.window_at - heard.start >= MAX_UTTERANCE_S * SAMPLE_RATE
-        if heard.confirmed and (ear.quiet_ms >= attention.patience.silence_ms or too_long):
+        if attention.patience.dismisses(heard.opinion, ear.quiet_ms):
+            self._drop(heard)
+        elif ear.quiet_ms >= attention.patience.silence_needed(heard.opinion) or too_long:
             self._end(heard, attention.window_at)
 
     def judge_chunk(self, probabilities: Probabilities, now_s: float) -> None:
@@ -108,13 +112,15 @@ class Listening:
         heard = self.utterance
         if heard is None or heard.end is not None or self.live.config.turns != "model" or not heard.chunks:
             return
-        _, heard.leaning, ignore = probabilities
+        _, take, ignore = probabilities
+        patience, quiet_ms = self.attention.patience, self.attention.ear.quiet_ms
         heard.ignores = heard.ignores + 1 if ignore > self.live.settings.duplex.ignore_threshold else 0
-        heard.takes = heard.takes + 1 if heard.leaning > self.attention.patience.take else 0
-        paused = self.attention.ear.quiet_ms >= PAUSE_MS
+        heard.takes = heard.takes + 1 if take > patience.take else 0
+        paused = quiet_ms >= PAUSE_MS
+        heard.opinion = heard.opinion.heard(take, ignore) if paused else Opinion()
         if heard.ignores and (paused or heard.ignores >= IGNORES):
             self._drop(heard)
-        elif heard.takes and (paused or heard.takes >= TAKES):
+        elif (paused and quiet_ms >= patience.silence_needed(heard.opinion)) or heard.takes >= TAKES:
             if not heard.confirmed:
                 self._confirm(heard, now_s)
             self._end(heard, heard.fed)

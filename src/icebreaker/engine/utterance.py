@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES
-from icebreaker.engine.hearing import AudioBuffer
+from icebreaker.engine.hearing import AudioBuffer, Opinion
 from icebreaker.engine.messages import Item
 
 __all__ = ["Heard"]
@@ -27,7 +27,7 @@ class Heard:
         respond: whether a reply follows.
         chunks: that got a verdict.
         takes, ignores: verdicts in a row.
-        leaning: the newest verdict's probability of taking the turn.
+        opinion: of the state head, on the present silence.
         told: it began with a ``SpeechStarted``, so it ends with a ``SpeechStopped``.
         item: what a client added, where it is a recording.
         audio: of that recording; None: the microphone's.
@@ -49,7 +49,7 @@ class Heard:
     chunks: int = 0
     ignores: int = 0
     takes: int = 0
-    leaning: float = 0.0
+    opinion: Opinion = field(default_factory=Opinion)
     told: bool = False
     item: Item | None = None
     audio: AudioBuffer | None = None
