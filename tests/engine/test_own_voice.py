@@ -29,6 +29,7 @@ class LivingRoom:
         self.played = np.zeros(0, np.float32)  # what the loudspeaker is still to play
         self.on_its_way = np.zeros(16 * delay_ms, np.float32)
         self.events: list[Any] = []
+        self.held_s = 0.0  # that the engine held its breath
 
     def live(self, seconds: float, user: np.ndarray | None = None) -> None:
         """Time goes on; ``user`` [S] speaks from its beginning."""
@@ -43,6 +44,7 @@ class LivingRoom:
             self.session.push(Append(waveform=frame.astype(np.float32)))
             self.engine.loop.tick()
             self.now_s += FRAME / 16000
+            self.held_s += FRAME / 16000 * self.session.live.valve.is_held
             self._listen()
 
     def ask(self, text: str) -> None:
@@ -74,6 +76,7 @@ def test_its_own_voice_does_not_interrupt_it(dialogue: Dialogue, delay_ms: int, 
         room.live(4.0)
     assert [event.reply.status for event in room.of(ReplyDone)] == ["completed"] * len(ASKED)
     assert not room.of(Interrupted)
+    assert room.held_s < 0.2, "nor does it stutter"
 
 
 def test_who_speaks_over_its_voice_interrupts_it(dialogue: Dialogue) -> None:

@@ -17,6 +17,7 @@ from icebreaker.engine.utterance import Heard
 __all__ = ["Attention"]
 
 UNCERTAIN_MS = 900.0  # of speech that interrupt while it is not known yet where the echo lies
+STICKING_OUT_MS = 160.0  # of speech that a known echo does not explain, before anybody holds his breath for it
 SILENT_ENERGY = WINDOW_SAMPLES * 2e-4**2  # of a window, below which nobody asks the voice detector
 
 
@@ -75,6 +76,18 @@ class Attention:
             return max(self.patience.confirm_ms, UNCERTAIN_MS)
         rings = self.echo.certain and self.echo.may_ring(self.window_at)
         return self.patience.confirm_ms if audible or rings else 0.0
+
+    @property
+    def is_the_user(self) -> bool:
+        """Whether what was heard is so surely not the assistant's own voice that it had better wait.
+
+        Stricter than what interrupts in the end: to wait for one's own echo would be to stutter.
+        """
+        if not self.echo.may_echo(self.window_at):
+            return True
+        if self.echo.delay_ms is None:
+            return self.echo.certain
+        return self.ear.voiced_ms >= STICKING_OUT_MS
 
     @property
     def quiet_since(self) -> int:

@@ -92,9 +92,7 @@ class Listening:
             elif ear.quiet_ms >= DROP_TENTATIVE_MS:
                 self._drop(heard)
                 return
-            elif attention.may_be_echo:
-                self.talking.go_on()
-            else:
+            elif attention.is_the_user:
                 self.talking.hold(now_s)
         if ear.quiet_ms == 0:
             heard.opinion = Opinion()
