@@ -5,6 +5,7 @@ manifest appear complete (written aside, then renamed).
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,9 +71,15 @@ def record(
 
 
 def save_flac(path: Path, waveform: Waveform, sample_rate: int) -> None:
-    """Write 16-bit FLAC aside, then put it in place."""
+    """Write 16-bit FLAC aside, then put it in place.
+
+    Raises:
+        DataError: the disk is full; nothing half-written stays.
+    """
+    encoded = io.BytesIO()  # libsndfile does not tell when the end of a short file could not be written
+    soundfile.write(encoded, waveform, sample_rate, format="FLAC", subtype="PCM_16")
     with written_aside(path) as aside:
-        soundfile.write(aside, waveform, sample_rate, format="FLAC", subtype="PCM_16")
+        aside.write_bytes(encoded.getbuffer())
 
 
 def seconds_of(path: Path) -> float:
