@@ -124,11 +124,10 @@ def transcribe(dialogue: Dialogue, waveform: torch.Tensor, chunk_size: int) -> s
     padded = chunks_of(waveform.numpy()).view(1, -1)
     device = parts.turn_head.linear.weight.device
     config = parts.encoder.config
+    features, _ = parts.fbank(padded.to(device), parts.fbank.initial_state(1))
     if chunk_size == config.chunk_size:  # exactly as in a conversation
-        features, _ = parts.fbank(padded.to(device), parts.fbank.initial_state(1))
         frames, _ = parts.encoder(features, parts.encoder.initial_state(1))
     else:
-        features, _ = parts.fbank(padded.to(device), parts.fbank.initial_state(1))
         lengths = torch.tensor([features.shape[1]], device=device)
         left = ALL_LEFT if chunk_size <= FULL else config.left_chunks
         frames, _ = parts.encoder.encode(features, lengths, chunk_size=chunk_size, left_chunks=left)
