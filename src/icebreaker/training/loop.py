@@ -10,7 +10,6 @@ gradients are averaged, so the curve is that of one process up to rounding.
 
 import logging
 import math
-import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from icebreaker.errors import TrainingError
+from icebreaker.training.memory import peak_memory
 from icebreaker.training.metrics_log import append_row, forget_after
 from icebreaker.training.processes import dealt, gathered, is_main, mean, rank
 from icebreaker.training.run import OptimConfig, Run, Stateful
@@ -48,13 +48,14 @@ class StepReport:
     seconds: float = 0.0  # that the step took
     batches: int = 0  # of all processes
     audio_s: float = 0.0  # speech in them, where batches know it
-    peak_memory: int = 0  # bytes, of the process that needed most so far: on the GPU where it uses one
+    peak_memory: int = 0  # bytes, of the process that needed most so far: on the GPU where it uses one; 0: unknown
 
     def line(self) -> str:
         """For a progress bar: loss, throughput, memory."""
         speech = f", {self.audio_s / self.seconds:.0f} s of speech/s" if self.audio_s else ""
         pace = f", {self.batches / self.seconds:.1f} batches/s{speech}" if self.seconds else ""
-        return f"loss {self.loss:.3f}{pace}, {self.peak_memory / 2**30:.1f} GiB"
+        memory = f", {self.peak_memory / 2**30:.1f} GiB" if self.peak_memory else ""
+        return f"loss {self.loss:.3f}{pace}{memory}"
 
 
 def learning_rate(step: int, config: OptimConfig) -> float:
@@ -73,8 +74,8 @@ def fit(
     ``loss_fn`` returns the loss to minimise and named parts of it, for the log only. ``batches`` are this process's;
     loss and parts in the report are means over all processes.
     """
-    config, on_gpu = run.config, run.parameters[0].is_cuda
-    autocast = torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16, enabled=config.dtype == "bfloat16")
+    config, device = run.config, run.parameters[0].device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
     began = time.monotonic()
     while run.step < config.steps and (group := list(islice(batches, config.accumulate // run.ranks))):
         rate = learning_rate(run.step, config)
@@ -98,7 +99,7 @@ def fit(
         run.optimizer.step()
         run.optimizer.zero_grad(set_to_none=True)
         run.step += 1
-        everyone = gathered((len(group), sum(map(_audio_s, group)), _peak_memory(on_gpu)))
+        everyone = gathered((len(group), sum(map(_audio_s, group)), peak_memory(device)))
         batches_taken, audio_s, memory = zip(*everyone, strict=True)
         yield StepReport(
             run.step, total, grad_norm, rate, parts, config.steps, sum(p.numel() for p in run.parameters),
@@ -121,12 +122,6 @@ def _seed(seed: int, number: int) -> None:
 def _audio_s(batch: object) -> float:
     rows = batch if isinstance(batch, list) else [batch]
     return float(sum(getattr(row, "seconds", 0.0) for row in rows))
-
-
-def _peak_memory(on_gpu: bool) -> int:
-    if on_gpu:
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def train(
