@@ -40,7 +40,9 @@ SOLVED = {
     "atol": 1e-2,
 }  # the turn head is solved for in the end, from a few states of toys: ill conditioned
 # A large eps: where a gradient is zero but for rounding, AdamW would make steps of its sign.
-OPTIM = OptimConfig(steps=6, lr=3e-3, warmup=2, eps=1e-3, log_every=1, save_every=2, accumulate=2, max_grad_norm=0.5)
+OPTIM = OptimConfig(
+    steps=6, lr=3e-3, warmup=2, eps=1e-3, log_every=1, save_every=2, accumulate=2, max_grad_norm=0.5, device="cpu",
+)  # fmt: skip
 STOP = 5  # a run that stops here has saved step 4
 
 
@@ -252,7 +254,7 @@ lr = 1e-3
 log_every = 1
 """
     )
-    changes = ["optim.accumulate=4", "optim.dtype=bfloat16", "optim.recompute=true"]
+    changes = ["optim.device=cpu", "optim.accumulate=4", "optim.dtype=bfloat16", "optim.recompute=true"]
     torchrun("-m", "icebreaker", "train", tmp_path / "backbone.toml", *changes)
     assert [row["step"] for row in rows_of(config.output)] == [1, 2, 2]
     assert [path.name for path in config.output.glob("last*")] == ["last-2"]

@@ -1,16 +1,26 @@
 """Tiny spoken questions with answers and units, and tiny ears, for the tests of LLaMA-Omni's stages."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import speech
 import tiny_folder
 import torch
+from safetensors.torch import load_file
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import read_manifest
 from icebreaker.models.encoder import Encoder, EncoderConfig
+from icebreaker.models.speech_adaptor import SpeechAdaptorConfig
+from icebreaker.models.unit_ctc import UnitCTCConfig
+from icebreaker.training.instruct_batches import QuestionConfig
+from icebreaker.training.llm_tuning import TuningConfig
+from icebreaker.training.loop import OptimConfig
+from icebreaker.training.speech_instruct import SpeechInstructConfig
 from icebreaker.training.stage_files import save_stage
 
 ENCODER = EncoderConfig(
@@ -18,6 +28,10 @@ ENCODER = EncoderConfig(
     positional_dropout=0.0,
 )  # fmt: skip
 UNITS = 5
+DECODER = UnitCTCConfig(
+    llm_dim=32, width=16, layers=1, heads=2, linear_units=24, units=UNITS, upsample=3, rope_scaling=None
+)  # fmt: skip
+OPTIM = OptimConfig(steps=4, lr=1e-2, warmup=1, log_every=1, save_every=1, accumulate=2)
 
 
 def write(folder: Path) -> None:
@@ -36,3 +50,30 @@ def write(folder: Path) -> None:
 def units_of(text: str) -> list[int]:
     """A unit for each letter, told by the letter."""
     return [int(u) for u in np.frombuffer(text.encode(), dtype=np.uint8) % UNITS]
+
+
+def stage_one(folder: Path, **changes: Any) -> SpeechInstructConfig:
+    """Stage speech_instruct on what ``write`` left in ``folder``, with a frozen LLM."""
+    config = SpeechInstructConfig(
+        output=folder / "out", llm=folder / "llm", encoder=folder / "encoder",
+        adaptor=SpeechAdaptorConfig(encoder_dim=12, llm_dim=32, stride=5, hidden=24),
+        questions=QuestionConfig(manifest=folder / "questions" / "manifest.jsonl", rows=4, keep_frames=True),
+        optim=OPTIM, tuning=TuningConfig(mode="frozen"), instruction=" Answer.", evaluate_questions=4, max_new_tokens=4,
+    )  # fmt: skip
+    return replace(config, **changes)
+
+
+def stopping_at(step: int) -> Callable[[Any], None]:
+    """A ``progress`` that ends the run as Ctrl-C does."""
+
+    def stop(report: Any) -> None:
+        if report.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two safetensors files hold the same, to the bit."""
+    ours, theirs = load_file(one), load_file(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)

@@ -5,16 +5,13 @@ from pathlib import Path
 import omni
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, WhisperConfig, WhisperModel
 
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.hearing import load_ears, load_encoder
-from icebreaker.training.instruct_batches import QuestionConfig
 from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
-from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, prompt_of, run
 from icebreaker.training.stage_files import stage_config
 
@@ -24,13 +21,7 @@ LORA = TuningConfig(mode="lora", lora=LoraSettings(rank=2, alpha=4.0))
 @pytest.fixture
 def config(tmp_path: Path) -> SpeechInstructConfig:
     omni.write(tmp_path)
-    return SpeechInstructConfig(
-        output=tmp_path / "out", llm=tmp_path / "llm", encoder=tmp_path / "encoder",
-        adaptor=SpeechAdaptorConfig(encoder_dim=12, llm_dim=32, stride=5, hidden=24),
-        questions=QuestionConfig(manifest=tmp_path / "questions" / "manifest.jsonl", rows=4, keep_frames=True),
-        optim=OptimConfig(steps=4, lr=1e-2, warmup=1, log_every=1, save_every=1, accumulate=2),
-        tuning=TuningConfig(mode="frozen"), instruction=" Answer.", evaluate_questions=4, max_new_tokens=4,
-    )  # fmt: skip
+    return omni.stage_one(tmp_path)
 
 
 def rows_of(config: SpeechInstructConfig) -> list[dict]:
@@ -78,19 +69,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: SpeechInstructConfig,
     config = replace(config, tuning=replace(LORA, mode=mode, lr_scale=0.5))  # type: ignore[arg-type]
     run(config)
     stopped = replace(config, output=config.output.with_name("stopped"))
-
-    def stop(report: object) -> None:
-        if report.step == 3:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(stopped, stop)
+        run(stopped, omni.stopping_at(3))
     run(stopped)
-    names = ["model.safetensors", *(["llm/model.safetensors"] if mode != "frozen" else [])]
-    for name in names:
-        one, other = (load_file(each.output / name) for each in (config, stopped))
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[key], other[key]) for key in one)
+    for name in ("model.safetensors", *(["llm/model.safetensors"] if mode != "frozen" else [])):
+        assert omni.same_weights(config.output / name, stopped.output / name)
 
 
 def test_it_learns_to_answer(config: SpeechInstructConfig) -> None:

@@ -10,40 +10,29 @@ from safetensors.torch import load_file
 from icebreaker.data.manifest import read_manifest, write_manifest
 from icebreaker.errors import ConfigError, DataError
 from icebreaker.models.llm import LLM
-from icebreaker.models.speech_adaptor import SpeechAdaptorConfig
-from icebreaker.models.unit_ctc import UnitCTCConfig
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import speech_instruct
 from icebreaker.training.hearing import load_encoder
-from icebreaker.training.instruct_batches import QuestionConfig
 from icebreaker.training.llm_tuning import TuningConfig
-from icebreaker.training.loop import OptimConfig
-from icebreaker.training.speech_instruct import SpeechInstructConfig
 from icebreaker.training.stage_files import stage_config
 from icebreaker.training.unit_ctc import HearingConfig, UnitCTCTrainingConfig, run
 from icebreaker.training.unit_ctc_batches import ReadReplies, TextConfig
 
-MODEL = UnitCTCConfig(
-    llm_dim=32, width=16, layers=1, heads=2, linear_units=24, units=omni.UNITS, upsample=3, rope_scaling=None
-)  # fmt: skip
-OPTIM = OptimConfig(steps=4, lr=1e-2, warmup=1, log_every=1, save_every=1, accumulate=2)
+MODEL = omni.DECODER
 
 
 @pytest.fixture
 def heard(tmp_path: Path) -> UnitCTCTrainingConfig:
     """After a short stage 1 that tuned the LLM."""
     omni.write(tmp_path)
-    questions = QuestionConfig(manifest=tmp_path / "questions" / "manifest.jsonl", rows=4, keep_frames=True)
-    speech_instruct.run(
-        SpeechInstructConfig(
-            output=tmp_path / "stage1", llm=tmp_path / "llm", encoder=tmp_path / "encoder",
-            adaptor=SpeechAdaptorConfig(encoder_dim=12, llm_dim=32, stride=5, hidden=24), questions=questions,
-            optim=replace(OPTIM, steps=1), tuning=TuningConfig(mode="full"), evaluate_questions=2, max_new_tokens=2,
-        )
+    tuned = omni.stage_one(
+        tmp_path, output=tmp_path / "stage1", optim=replace(omni.OPTIM, steps=1), tuning=TuningConfig(mode="full"),
+        evaluate_questions=2, max_new_tokens=2,
     )  # fmt: skip
+    speech_instruct.run(tuned)
     return UnitCTCTrainingConfig(
         output=tmp_path / "out", llm=tmp_path / "stage1" / "llm", units=tmp_path / "units.jsonl", model=MODEL,
-        optim=OPTIM, hearing=HearingConfig(stage=tmp_path / "stage1", questions=questions), evaluate_replies=4,
+        optim=omni.OPTIM, hearing=HearingConfig(stage=tuned.output, questions=tuned.questions), evaluate_replies=4,
     )  # fmt: skip
 
 
@@ -57,8 +46,8 @@ def read(tmp_path: Path) -> UnitCTCTrainingConfig:
     (tmp_path / "text" / "train.jsonl").write_text(json.dumps({"turns": turns}) + "\n")
     reading = TextConfig(answers=tmp_path / "answers.jsonl", conversations=tmp_path / "text", rows=4)
     return UnitCTCTrainingConfig(
-        output=tmp_path / "out", llm=tmp_path / "llm", units=tmp_path / "units.jsonl", model=MODEL, optim=OPTIM,
-        reading=reading, evaluate_replies=4, guided_steps=2,
+        output=tmp_path / "out", llm=tmp_path / "llm", units=tmp_path / "units.jsonl", model=MODEL,
+        optim=omni.OPTIM, reading=reading, evaluate_replies=4, guided_steps=2,
     )  # fmt: skip
 
 
@@ -83,16 +72,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, dtype: str, reques
     config = replace(config, optim=replace(config.optim, dtype=dtype))
     run(config)
     stopped = replace(config, output=config.output.with_name("stopped"))
-
-    def stop(report: object) -> None:
-        if report.step == 3:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(stopped, stop)
+        run(stopped, omni.stopping_at(3))
     run(stopped)
-    one, other = (load_file(each.output / "model.safetensors") for each in (config, stopped))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert omni.same_weights(config.output / "model.safetensors", stopped.output / "model.safetensors")
 
 
 def test_it_learns_to_speak(read: UnitCTCTrainingConfig) -> None:

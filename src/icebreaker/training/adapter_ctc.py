@@ -19,6 +19,7 @@ from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.token_lookup import TokenLookup
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.ears import heard_ids, project, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig
 from icebreaker.training.error_rate import error_rates, plain_words
@@ -58,23 +59,25 @@ class AdapterCTCConfig:
 class Frames:
     """What the encoder made of one recording."""
 
-    frames: Tensor  # [T, E] float16
+    frames: Tensor  # [T, E] float16, on the CPU
     item: Item
 
 
 def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``adapter.*`` and ``config.json`` in ``config.output``."""
-    llm = LLM.load(Path(config.llm))
+    device = device_of(config)
+    llm = LLM.load(Path(config.llm))  # on the CPU: only its tokens' embeddings are looked at
     encoder_config = from_mapping(
         EncoderConfig, stage_config(Path(config.encoder))["encoder"], f"{config.encoder}/config.json: encoder"
     )
     encoder = Encoder(encoder_config)
     load_into(encoder, Path(config.encoder), "encoder")
-    freeze(encoder)
+    freeze(encoder).to(device)
     torch.manual_seed(config.optim.seed)
     adapter = Adapter(config.adapter)
     assert adapter.lookup is not None
     adapter.lookup.follow(llm.embedding.weight)
+    adapter.to(device)
     stage = _Stage(config, llm, adapter, adapter.lookup)
     source = SpeechSource(config.data, with_answer=config.answered_only)
     validation = listen(config, encoder, source.evaluation(("valid",), config.evaluate_recordings))
@@ -112,12 +115,12 @@ def listen(
 ) -> list[Frames]:
     """The encoder's frames of every recording, at the deployed chunk size."""
     pool = []
-    for batch in heard:
+    for batch in (moved(each, encoder.mean.device) for each in heard):
         frames, lengths = encoder.encode(
             batch.fbank, batch.lengths, chunk_size=config.chunks.chunk_size, left_chunks=config.chunks.left_chunks
         )
         pool += [
-            Frames(row[:length].half(), item)
+            Frames(row[:length].half().cpu(), item)
             for row, length, item in zip(frames, lengths.tolist(), batch.items, strict=True)
         ]
     return pool
@@ -145,7 +148,8 @@ class _Stage:
     def speak(self, batch: list[Frames]) -> list[Tensor]:
         """The adapter's vectors, [n, D] per row."""
         frames = nn.utils.rnn.pad_sequence([row.frames.float() for row in batch], batch_first=True)
-        return project(self.adapter, frames, torch.tensor([len(row.frames) for row in batch]))
+        lengths = torch.tensor([len(row.frames) for row in batch])
+        return project(self.adapter, *moved((frames, lengths), self.lookup.tokens.device))
 
     @torch.no_grad()
     def evaluate(self, heard: list[Frames]) -> Mapping[str, float]:

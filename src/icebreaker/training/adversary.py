@@ -28,9 +28,9 @@ class AdversaryConfig:
 class Adversary:
     """Judges and their optimizer; a run keeps both in its checkpoint as ``parts``."""
 
-    def __init__(self, config: AdversaryConfig) -> None:
+    def __init__(self, config: AdversaryConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
-        self.judges = Discriminators(config.periods, config.windows, config.channels)
+        self.judges = Discriminators(config.periods, config.windows, config.channels).to(device)
         self.optimizer = torch.optim.AdamW(self.judges.parameters(), lr=config.lr, betas=(0.8, 0.99))
 
     @property

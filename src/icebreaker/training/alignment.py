@@ -23,6 +23,7 @@ from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
@@ -80,7 +81,7 @@ def match_scale(adapter: Adapter, prompts: Prompts, table: Tensor) -> None:
     for vectors in (prompts.prompt_embeddings.weight, prompts.task_embeddings.weight):
         vectors.normal_(0.0, spread)
     frames = torch.randn(8, 32, adapter.config.encoder_dim, generator=torch.Generator().manual_seed(0))
-    said, _ = adapter.project_frames(frames.to(table.device), adapter.initial_state(len(frames)))
+    said, _ = adapter.project_frames(frames, adapter.initial_state(len(frames)))
     ratio = spread / float(said.std())
     adapter.project.weight.mul_(ratio)
     adapter.project.bias.mul_(ratio)
@@ -108,7 +109,8 @@ def slow_down(run: Run, module: nn.Module, factor: float) -> None:
 def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*``, ``ctc.*`` and ``config.json`` in ``config.output``."""
     earlier = stage_config(Path(config.encoder))
-    llm = LLM.load(Path(config.llm))
+    device = device_of(config)
+    llm = LLM.load(Path(config.llm), device)
     torch.manual_seed(config.optim.seed)
     encoder_config = from_mapping(EncoderConfig, earlier["encoder"], f"{config.encoder}/config.json: encoder")
     ears = Ears(Encoder(encoder_config), Adapter(config.adapter))
@@ -123,6 +125,8 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     if ears.adapter.lookup is not None:
         ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
+    for module in (ears, prompts, ctc):
+        module.to(device)
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
     source, folder = SpeechSource(config.data), Path(config.output)
@@ -156,7 +160,7 @@ class _Stage:
     chat: Chat
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        config = self.config
+        config, batch = self.config, moved(batch, self.ctc.weight.device)
         self.ears.train()
         fbank = spec_augment(batch.fbank, batch.lengths, self.ears.encoder.mean, config.spec_augment, batch.rng(1))
         heard: Heard = self.ears(fbank, batch.lengths, draw_chunks(config.chunks, batch.rng(2)))
@@ -189,7 +193,7 @@ class _Stage:
         if not contexts:
             return loss + self.in_step(heard), parts
         scored = score(self.llm, contexts, targets, self.chat.end_id)
-        answers = torch.tensor(asked)[scored.rows]
+        answers = torch.tensor(asked, device=scored.rows.device)[scored.rows]
         for name, chosen, weight in (("transcript", ~answers, config.transcript_weight), ("answer", answers, 1.0)):
             if chosen.any():
                 parts[name] = scored.losses[chosen].mean()
@@ -211,7 +215,7 @@ class _Stage:
         self.ears.eval()
         heard, wanted, right, asked = list[str](), list[str](), 0, 0
         chunks = (self.config.chunks.chunk_size, self.config.chunks.left_chunks)
-        for batch in batches:
+        for batch in (moved(each, self.ctc.weight.device) for each in batches):
             speech = self.ears(batch.fbank, batch.lengths, chunks).speech
             heard += self.read(speech)
             wanted += [item.text for item in batch.items]

@@ -19,7 +19,7 @@ Context = tuple[str, ...]  # user, assistant, .., user
 class AnswerStates:
     """States of the positions that predict an answer's tokens, in conversations where the answer was given.
 
-    The LLM reads the conversation as text. Each state is worked out once.
+    The LLM reads the conversation as text. Each state is worked out once and kept on the CPU.
     """
 
     def __init__(self, llm: LLM, contexts: dict[str, list[Context]]) -> None:
@@ -54,10 +54,11 @@ class AnswerStates:
             else:
                 ids += [*self.prompt.prefix_ids(turn == 0), *said, *self.prompt.suffix_ids]
         tokens = encoded["input_ids"]
-        embeddings = self.llm.embed(torch.tensor([ids + tokens]))
-        hidden_states = self.llm.train_forward(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool))
+        embeddings = self.llm.embed(torch.tensor([ids + tokens], device=self.llm.embedding.weight.device))
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        hidden_states = self.llm.train_forward(embeddings, mask)
         start = len(ids) - 1  # the position that predicts the first token
-        return hidden_states[0, start : start + len(tokens)].clone(), encoded["offset_mapping"]
+        return hidden_states[0, start : start + len(tokens)].clone().cpu(), encoded["offset_mapping"]
 
 
 def read_contexts(path: Path, answers: set[str], per_answer: int) -> dict[str, list[Context]]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from icebreaker.checkpoints.weights_file import share_weights
 from icebreaker.config import to_mapping
 from icebreaker.errors import TrainingError
 from icebreaker.models.llm import LLM
@@ -33,6 +34,7 @@ from icebreaker.training.conversations import (
     plain,
     read_conversations,
 )
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.mishearing import confusable_tokens
@@ -131,6 +133,7 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = device_of(config)
     conversations = read_conversations(config.data / "train.jsonl")
     valid = read_conversations(config.data / "valid.jsonl")
     if config.start_from is None:
@@ -139,6 +142,7 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
     else:
         earlier = LLM.load(config.start_from)
         tokenizer, model = earlier.tokenizer, earlier.model.requires_grad_(True)
+    model.to(device)
     embeddings = model.get_input_embeddings()
     # What was trained on the embeddings of an earlier backbone, a speech decoder or an adapter, stays valid.
     still = stays_frozen(embeddings, "the embeddings") if config.start_from else contextlib.nullcontext()
@@ -154,7 +158,7 @@ def run(config: BackboneConfig, progress: Callable[[StepReport], None] = lambda 
         train(
             Run({"llm": model}, config.optim, llm=model),
             batches_from(conversations, tokenizer, config.mix, config.optim.seed),
-            lambda batch: text_loss(model, batch), config.output,
+            lambda batch: text_loss(model, moved(batch, device)), config.output,
             evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     save_folder(model, tokenizer, config.output / "llm")
@@ -212,6 +216,7 @@ def save_folder(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, fol
     try:
         shutil.rmtree(aside, ignore_errors=True)
         half.save_pretrained(aside)
+        share_weights(aside)
         tokenizer.save_pretrained(aside)
         shutil.rmtree(earlier, ignore_errors=True)
         if folder.exists():

@@ -41,8 +41,8 @@ def answer_accuracy(
         group = conversations[start : start + batch]
         prompts = [_prompt(conversation, tokenizer, spoken, rng) for conversation in group]
         width = max(map(len, prompts))
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
         output = model.generate(
             inputs_embeds=fed(model, ids), attention_mask=mask, max_new_tokens=LONGEST_ANSWER, do_sample=False,
             eos_token_id=eos, pad_token_id=pad,

@@ -39,7 +39,7 @@ def read_file(path: Path) -> dict[str, Any]:
         TrainingError: it is damaged, or something else.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(

@@ -36,21 +36,26 @@ class NeighbourConfig:
             raise ValueError(f"expected spread over 0 and noise from 0 to 1, got {self.spread} and {self.noise}")
 
 
-class CodeNeighbours:
+class CodeNeighbours(nn.Module):
     """Neighbourhoods of the rows of a codebook [codes, D]."""
 
+    codebook: Tensor
+    shares: Tensor  # [codes, codes]
+    near: Tensor  # [codes, NEAR]
+
     def __init__(self, codebook: Tensor, config: NeighbourConfig) -> None:
+        super().__init__()
         self.config = config
-        self.codebook = codebook.detach().float()
+        self.register_buffer("codebook", codebook.detach().float())
         distances = torch.cdist(self.codebook, self.codebook)
         nearest = distances.clone().fill_diagonal_(torch.inf).amin(dim=1).mean()
-        self.shares = (-0.5 * (distances / (config.spread * nearest)).square()).softmax(dim=1)  # [codes, codes]
-        self.near = distances.argsort(dim=1)[:, :NEAR]  # [codes, NEAR]
+        self.register_buffer("shares", (-0.5 * (distances / (config.spread * nearest)).square()).softmax(dim=1))
+        self.register_buffer("near", distances.argsort(dim=1)[:, :NEAR])
 
     def noisy(self, codes: Tensor) -> Tensor:
         """``codes`` [B, T] with a share of ``noise`` drawn from their neighbourhoods."""
         drawn = torch.multinomial(self.shares[codes.flatten()], 1).view_as(codes)
-        return drawn.where(torch.rand(codes.shape) < self.config.noise, codes)
+        return drawn.where(torch.rand(codes.shape, device=codes.device) < self.config.noise, codes)
 
     def cross_entropy(self, logits: Tensor, expected: Tensor, pad: int) -> Tensor:
         """Mean over tokens of ``logits`` [B, T, V] against neighbourhoods of ``expected`` [B, T]; special ids as is."""

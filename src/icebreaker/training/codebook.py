@@ -26,7 +26,7 @@ class CodebookAverages(nn.Module):
         self.decay, self.restart_below = decay, restart_below
         self.register_buffer("counts", book.new_zeros(len(book)))
         self.register_buffer("sums", torch.zeros_like(book))
-        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("ready", book.new_zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def start(self, book: Tensor, latents: Tensor, generator: torch.Generator | None = None) -> None:

@@ -25,6 +25,7 @@ from icebreaker.training.adversary import Adversary, AdversaryConfig
 from icebreaker.training.codebook import CodebookAverages
 from icebreaker.training.codec_batches import CodecBatch, SegmentSource, read_recordings
 from icebreaker.training.codec_losses import SpectralLoss
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
 from icebreaker.training.processes import main_first, rows_of, whole_rows
 from icebreaker.training.stage_files import save_stage
@@ -70,14 +71,15 @@ class CodecStage:
     """Everything of a run: models, judges, losses, and where the run stands."""
 
     def __init__(self, config: CodecTrainingConfig) -> None:
-        self.config = config
+        self.config, self.device = config, device_of(config)
         torch.manual_seed(config.optim.seed)
         self.codec = Codec(config.model)
         add_weight_norm(self.codec)
+        self.codec.to(self.device)
         self.book = self.codec.quantizer.codebook(0)
         self.averages = CodebookAverages(self.book.data)
-        self.adversary = Adversary(config.adversary)
-        self.spectral = SpectralLoss(config.model.sample_rate)
+        self.adversary = Adversary(config.adversary, self.device)
+        self.spectral = SpectralLoss(config.model.sample_rate).to(self.device)
         self.run = Run(
             {"codec": self.codec}, config.optim,
             also={"averages": self.averages, **self.adversary.parts}, rows_dealt=True,
@@ -93,7 +95,7 @@ class CodecStage:
             first, seed=self.config.optim.seed, rows=self.config.rows,
             samples=self.config.segment_codes * hop, margin=self.config.margin_codes * hop,
         )  # fmt: skip
-        return (CodecBatch(batch.waveform[own]) for batch in whole)
+        return (moved(CodecBatch(batch.waveform[own]), self.device) for batch in whole)
 
     def loss(self, batch: CodecBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The generator's (and encoder's) loss on one batch; the codebook and the judges take their own steps here."""
@@ -198,11 +200,11 @@ def perplexity(counts: Tensor) -> Tensor:
 @torch.no_grad()
 def write_codes(codec: Codec, manifest: Path, path: Path) -> None:
     """Write the codes of every recording of ``manifest``, one {"id", "codes"} a line; whole or not at all."""
-    items = read_manifest(manifest)
+    items, device = read_manifest(manifest), next(codec.parameters()).device
     aside = path.with_suffix(".partial")
     with aside.open("w") as file:
         for item, waveform in zip(items, read_recordings(items, codec.config.sample_rate), strict=True):
-            codes, _ = codec.encode(torch.from_numpy(waveform)[None])
+            codes, _ = codec.encode(torch.from_numpy(waveform)[None].to(device))
             file.write(json.dumps({"id": item.id, "codes": codes[0].tolist()}) + "\n")
     os.replace(aside, path)
 
@@ -218,7 +220,7 @@ def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = la
         raise DataError(f"{config.data}: no recording of split 'valid'; synthesise more answers")
     held_out = [torch.from_numpy(each)[None] for each in read_recordings(items, config.model.sample_rate)]
     hop = config.model.hop_length
-    held_out = [each[:, : each.shape[1] // hop * hop] for each in held_out]
+    held_out = [each[:, : each.shape[1] // hop * hop].to(stage.device) for each in held_out]
 
     def freeze() -> None:
         codes = config.output / "codes.jsonl"

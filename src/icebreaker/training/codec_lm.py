@@ -27,10 +27,11 @@ from icebreaker.training.code_neighbours import (
     start_from_codebook,
 )
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
+from icebreaker.training.devices import device_of
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.processes import main_first
-from icebreaker.training.stage_files import save_stage
+from icebreaker.training.stage_files import load_into, save_stage
 
 __all__ = ["CodecLMTrainingConfig", "initialise", "loss_of", "run", "validate"]
 
@@ -45,6 +46,7 @@ class CodecLMTrainingConfig:
     model: CodecLMConfig
     data: AnswerConfig
     optim: OptimConfig
+    start_from: Path | None = None  # folder of an earlier run of this stage
     alignment_weight: float = 0.3
     alignment_layers: tuple[int, ...] = (1,)  # of the autoregressive stack
     code_noise: float = 0.0  # share of fed codes that are random
@@ -143,24 +145,28 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
     """Train; leave ``model.safetensors`` (``codec_lm.*``) and ``config.json`` in ``config.output``."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = device_of(config)
     if config.data.word_times:
         with main_first():
             align_once(config.data.answers, config.data.word_times)
-    llm = LLM.load(config.llm)
+    llm = LLM.load(config.llm)  # on the CPU: only its tokens' embeddings are looked at
     torch.manual_seed(config.optim.seed)
     model = CodecLM(config.model)
     initialise(model, llm.embed(torch.arange(llm.vocab_size)))
     neighbours = load_neighbours(config.neighbours) if config.neighbours else None
     if neighbours is not None:
         start_from_codebook(model, neighbours)
-    source, held_out = (AnswerSource(config.data, split, llm) for split in ("train", "valid"))
+        neighbours.to(device)
+    if config.start_from is not None:
+        load_into(model, config.start_from, "codec_lm")
+    source, held_out = (AnswerSource(config.data, split, llm, device=device) for split in ("train", "valid"))
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         return loss_of(model, batch, config.alignment_weight, config.alignment_layers, config.code_noise, neighbours)
 
     with stays_frozen(llm, f"the LLM {config.llm}") as sha256:
         train(
-            Run({"codec_lm": model.train()}, config.optim),
+            Run({"codec_lm": model.to(device).train()}, config.optim),
             lambda first: source.batches(first, config.optim.seed),
             loss_fn, config.output,
             evaluate=lambda: validate(model, held_out, config.evaluate_answers, neighbours),

@@ -20,6 +20,7 @@ from icebreaker.data.manifest import read_manifest
 from icebreaker.errors import DataError
 from icebreaker.models.llm import LLM
 from icebreaker.training.answer_states import AnswerStates
+from icebreaker.training.devices import moved
 from icebreaker.training.word_times import WordTime, read_word_times
 
 __all__ = ["Answer", "AnswerConfig", "AnswerSource", "CodecLMBatch", "Piece"]
@@ -82,10 +83,19 @@ class CodecLMBatch(NamedTuple):
 class AnswerSource:
     """The answers of one split, and random batches of pieces of them."""
 
-    def __init__(self, config: AnswerConfig, split: str, llm: LLM, states: AnswerStates | None = None) -> None:
+    def __init__(
+        self,
+        config: AnswerConfig,
+        split: str,
+        llm: LLM,
+        states: AnswerStates | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Batches come on ``device``, wherever ``llm`` is. Raise DataError where no answer has codes."""
         self.config = config
         self.llm = llm
         self.states = states
+        self.device = torch.device(device)
         codes = _read_codes(config.codes)
         times = read_word_times(config.word_times) if config.word_times else {}
         items = read_manifest(config.answers, split)
@@ -149,9 +159,10 @@ class AnswerSource:
     def batch(self, pieces: list[Piece], seed: int) -> CodecLMBatch:
         """Pad ``pieces``; ``seed`` chooses the conversation that hidden states come from."""
         texts, spans, codes, prefixes = [], [], [], []
+        reader = self.llm.embedding.weight.device
         for piece in pieces:
             encoded = self.llm.tokenizer(piece.text, add_special_tokens=False, return_offsets_mapping=True)
-            texts.append(self.llm.embed(torch.tensor([encoded["input_ids"]]))[0])
+            texts.append(self.llm.embed(torch.tensor([encoded["input_ids"]], device=reader))[0])
             codes.append(self.answers[piece.answer].codes[piece.start : piece.stop])
             spans.append(self._spans(piece, encoded["offset_mapping"]))
             if self.states is not None:
@@ -159,11 +170,12 @@ class AnswerSource:
                 prefixes.append(self.states.of(answer, piece.first, piece.last, seed))
         first, last = pad_sequence(spans, batch_first=True, padding_value=PAUSE).unbind(dim=-1)
         prefix = pad_sequence(prefixes, batch_first=True) if self.states is not None else None
-        return CodecLMBatch(
+        batch = CodecLMBatch(
             pad_sequence(texts, batch_first=True), _lengths(texts),
             pad_sequence(codes, batch_first=True), _lengths(codes), first, last,
             prefix, _lengths(prefixes) if self.states is not None else None,
         )  # fmt: skip
+        return moved(batch, self.device)
 
     def _spans(self, piece: Piece, offsets: list[tuple[int, int]]) -> Tensor:
         """[T + 1, 2] first and last text token of the word spoken at each code."""

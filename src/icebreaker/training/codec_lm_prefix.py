@@ -20,6 +20,7 @@ from icebreaker.training.answer_states import AnswerStates, read_contexts
 from icebreaker.training.code_neighbours import CodeNeighbours, NeighbourConfig, load_neighbours
 from icebreaker.training.codec_lm import loss_of, validate
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
+from icebreaker.training.devices import device_of
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
@@ -78,15 +79,16 @@ def run(config: CodecLMPrefixConfig, progress: Callable[[StepReport], None] = la
     """Train; leave ``model.safetensors`` (all of ``codec_lm.*``) and ``config.json`` in ``config.output``."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    llm = LLM.load(config.llm)
+    device = device_of(config)
+    llm = LLM.load(config.llm, device)
     settings = stage_config(config.codec_lm)["model"]
     plain = CodecLM(from_mapping(CodecLMConfig, settings, f"{config.codec_lm / 'config.json'}: model"))
     load_into(plain, config.codec_lm, "codec_lm")
     torch.manual_seed(config.optim.seed)
-    model = with_prefix_layers(plain)
+    model = with_prefix_layers(plain).to(device)
     source, held_out = (_source(config, split, llm) for split in ("train", "valid"))
     scale_input(model, source)
-    neighbours = load_neighbours(config.neighbours) if config.neighbours else None
+    neighbours = load_neighbours(config.neighbours).to(device) if config.neighbours else None
     parts = dict(model.named_children())
     trained = nn.ModuleDict({name: parts[name] for name in TRAINED if list(parts[name].parameters())})
 
@@ -120,7 +122,7 @@ def _validate(
 
 
 def _source(config: CodecLMPrefixConfig, split: str, llm: LLM) -> AnswerSource:
-    plain = AnswerSource(config.data, split, llm)
+    plain = AnswerSource(config.data, split, llm, device=llm.embedding.weight.device)
     answers = {answer.text for answer in plain.answers}
     contexts = read_contexts(config.conversations / f"{split}.jsonl", answers, config.contexts_per_answer)
     plain.states = AnswerStates(llm, contexts)

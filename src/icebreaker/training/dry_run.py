@@ -4,18 +4,14 @@ A dry run is the stage itself, with the shortest preparation, in a folder that i
 """
 
 import dataclasses
-import gc
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import read_manifest
@@ -24,18 +20,23 @@ from icebreaker.data.recording import Progress
 from icebreaker.errors import IcebreakerError
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.devices import device_of, named
 from icebreaker.training.loop import StepReport
+from icebreaker.training.memory import MemoryWatch
 from icebreaker.training.stage_files import stage_config
 
 __all__ = ["DryRun", "check_data", "dry_run"]
 
-MANIFESTS = {"questions": 16_000, "sentences": 16_000, "human": 16_000, "asides": 16_000, "answers": 16_000}  # Hz
+MANIFESTS = dict.fromkeys(("questions", "sentences", "human", "natural", "asides", "answers"), 16_000)  # Hz
+FEATURES = {
+    "question_features": "questions", "human_features": "human", "sentence_features": "sentences",
+    "natural_features": "natural", "aside_features": "asides",
+}  # fmt: skip
 STAGE_FOLDERS = ("encoder", "alignment", "codec_lm", "codec")
 SHORTER = {"recordings": 64, "statistics_rows": 64, "evaluate_recordings": 4, "head_scenes": 0}
 OPTIMIZER_COPIES = 3  # gradient and both moments, beside each parameter
 CHECKPOINT_COPIES = 6  # parameters and moments, while the old checkpoint still stands beside the new one
 STEPS = 2  # the first one pays for warming up
-SAMPLE_S = 0.005
 MIB = 2**20
 
 
@@ -64,7 +65,7 @@ def dry_run(
         progress: called with the recordings looked at and their total.
     """
     found = DryRun()
-    for check in (_check_stages, _check_llm, _check_disk):
+    for check in (_check_device, _check_stages, _check_llm, _check_disk):
         _noting(found, check, config, found)
     for where, path, rate in _manifests(config):
         _noting(found, _check_manifest, where, path, rate, progress, found)
@@ -118,9 +119,8 @@ def _check_manifest(where: str, path: Path, rate: int, progress: Progress, found
 
 def _check_features(config: Any, found: DryRun) -> None:
     """Stored features lie beside their manifest in the same table: as many rows as recordings."""
-    pairs = {"question_features": "questions", "human_features": "human", "sentence_features": "sentences"}
     for where, table in _tables(to_mapping(config)):
-        for name, manifest in {**pairs, "aside_features": "asides"}.items():
+        for name, manifest in FEATURES.items():
             folder, path = table.get(name), table.get(manifest)
             if not folder or not path or not Path(path).exists():
                 continue
@@ -134,6 +134,11 @@ def _check_features(config: Any, found: DryRun) -> None:
                 found.problems.append(
                     f"{where}{name}: {folder} has {stored} of {wanted} recordings; run `icebreaker data features`"
                 )
+
+
+def _check_device(config: Any, found: DryRun) -> None:
+    """The device that the stage asks for is there."""
+    found.facts["device"] = named(device_of(config))
 
 
 def _check_stages(config: Any, found: DryRun) -> None:
@@ -181,7 +186,7 @@ def _existing(folder: Path) -> Path:
 
 def _take_steps(config: Any, train: Callable[..., None], found: DryRun) -> None:
     times, reports = list[float](), list[StepReport]()
-    watch = _Memory()
+    watch = MemoryWatch(device_of(config))
 
     def advance(report: StepReport) -> None:
         times.append(time.monotonic())
@@ -214,44 +219,9 @@ def _take_steps(config: Any, train: Callable[..., None], found: DryRun) -> None:
         "parameters": f"{last.trainable:,} trained, {parameters / MIB:.0f} MiB",
         "gradient and optimizer": f"{OPTIMIZER_COPIES * parameters / MIB:.0f} MiB",
         "activations": f"{watch.rise / MIB:.0f} MiB above the rest in one step",
-        "memory in all": f"{watch.peak / MIB:.0f} MiB{' on the GPU' if torch.cuda.is_initialized() else ''}",
+        "memory in all": f"{watch.peak / MIB:.0f} MiB{' on the GPU' if watch.device.type == 'cuda' else ''}",
         "checkpoints": f"{room / MIB:.0f} MiB while one is written",
         "first losses": ", ".join(f"{report.loss:.3f}" for report in reports),
         "one step": f"{step_s:.2f} s",
         "all steps": f"{last.total} steps, {step_s * last.total / 60:.0f} min without evaluations",
     }
-
-
-class _Memory:
-    """The most memory between ``start`` and ``stop``: of the GPU where one is in use, else of the process."""
-
-    def __init__(self) -> None:
-        self.base = self.peak = 0
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    @property
-    def rise(self) -> int:
-        """Bytes above what was there at the start."""
-        return max(0, self.peak - self.base)
-
-    def start(self) -> None:
-        gc.collect()
-        self.base = self.peak = self._now()
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.peak = max(self.peak, self._now())
-        self.done.set()
-        if self.thread.is_alive():
-            self.thread.join()
-
-    def _watch(self) -> None:
-        while not self.done.wait(SAMPLE_S):
-            self.peak = max(self.peak, self._now())
-
-    def _now(self) -> int:
-        if torch.cuda.is_initialized():
-            return torch.cuda.max_memory_allocated()
-        statm = Path("/proc/self/statm")
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0

@@ -56,7 +56,7 @@ def project(adapter: Adapter, frames: Tensor, lengths: Tensor) -> list[Tensor]:
 def token_ctc_loss(lookup: TokenLookup, vectors: list[Tensor], ids: list[list[int]]) -> Tensor:
     """CTC loss per token of an adapter's vectors [n, D] per row against token ids; a pause is the blank."""
     logits = lookup.logits(nn.utils.rnn.pad_sequence(vectors, batch_first=True))
-    lengths = torch.tensor([len(row) for row in vectors])
+    lengths = torch.tensor([len(row) for row in vectors])  # ``ctc_loss`` takes them to the logits
     return ctc_loss(logits, lengths, [1 + torch.tensor(row) for row in ids])
 
 

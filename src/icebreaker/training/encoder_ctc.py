@@ -16,6 +16,7 @@ from icebreaker.config import to_mapping
 from icebreaker.data.features import channel_statistics
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.error_rate import error_rates
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
@@ -65,7 +66,7 @@ def draw_chunks(config: ChunkConfig, rng: np.random.Generator) -> tuple[int, int
 
 def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train and leave ``model.safetensors`` (``encoder.*``, ``ctc.*``) and ``config.json`` in ``config.output``."""
-    source = SpeechSource(config.data)
+    device, source = device_of(config), SpeechSource(config.data)
     torch.manual_seed(config.optim.seed)
     encoder = Encoder(config.encoder)
     encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
@@ -78,10 +79,11 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
         mean, istd = estimate_cmvn(source, config.statistics_rows)
         encoder.mean.copy_(mean)
         encoder.istd.copy_(istd)
-    training = Run({"encoder": encoder, "ctc": ctc}, config.optim)
+    training = Run({"encoder": encoder.to(device), "ctc": ctc.to(device)}, config.optim)
 
     def loss_fn(batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         encoder.train()
+        batch = moved(batch, device)
         fbank = spec_augment(batch.fbank, batch.lengths, encoder.mean, config.spec_augment, batch.rng(1))
         chunk_size, left_chunks = draw_chunks(config.chunks, batch.rng(2))
         frames, lengths = encoder.encode(fbank, batch.lengths, chunk_size=chunk_size, left_chunks=left_chunks)
@@ -134,7 +136,7 @@ def spelling_errors(
     """Greedy word and character error rates at the deployed chunk size."""
     encoder.eval()
     references, hypotheses = [], []
-    for batch in batches:
+    for batch in (moved(each, encoder.mean.device) for each in batches):
         frames, lengths = encoder.encode(
             batch.fbank, batch.lengths, chunk_size=chunks.chunk_size, left_chunks=chunks.left_chunks
         )

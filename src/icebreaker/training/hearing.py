@@ -43,14 +43,20 @@ class ChunkedEars(nn.Module):
         freeze(encoder)
         self.encoder, self.fbank = encoder, Fbank()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it hears."""
+        return self.fbank.window.device
+
     @torch.no_grad()
     def forward(self, waveforms: Sequence[NDArray[np.float32]]) -> HeardFrames:
         """Hear recordings [S] at 16 kHz, at the encoder's own chunk size."""
         multiple = RATE * HOP_LENGTH
         samples = [max(multiple, -(-len(w) // multiple) * multiple) for w in waveforms]
         padded = np.stack([np.pad(w, (0, max(samples) - len(w))) for w in waveforms])
-        features, _ = self.fbank(torch.from_numpy(padded), self.fbank.initial_state(len(padded)))
-        frames, lengths = self.encoder.encode(features, torch.tensor(samples) // HOP_LENGTH)
+        waveform = torch.from_numpy(padded).to(self.device)
+        features, _ = self.fbank(waveform, self.fbank.initial_state(len(padded)))
+        frames, lengths = self.encoder.encode(features, torch.tensor(samples, device=self.device) // HOP_LENGTH)
         return HeardFrames(frames, lengths)
 
 
@@ -61,6 +67,11 @@ class WhisperEars(nn.Module):
         super().__init__()
         freeze(encoder)
         self.encoder, self.mel = encoder, WhisperMel(encoder.config.mels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it hears."""
+        return self.mel.window.device
 
     @torch.no_grad()
     def forward(self, waveforms: Sequence[NDArray[np.float32]]) -> HeardFrames:
@@ -75,9 +86,9 @@ class WhisperEars(nn.Module):
                 f"a question of {longest / SAMPLE_RATE:.1f} s; Whisper hears {MAX_SECONDS} s: "
                 "set questions.max_seconds to leave longer ones out"
             )
-        mels = torch.cat([self.mel(torch.from_numpy(waveform)[None]) for waveform in waveforms])
+        mels = torch.cat([self.mel(torch.from_numpy(waveform)[None].to(self.device)) for waveform in waveforms])
         frames = self.encoder(mels)
-        return HeardFrames(frames, torch.full((len(frames),), frames.shape[1]))
+        return HeardFrames(frames, torch.full((len(frames),), frames.shape[1], device=frames.device))
 
 
 HearingEars = ChunkedEars | WhisperEars

@@ -14,6 +14,7 @@ from torch import Tensor
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item, read_manifest
 from icebreaker.errors import DataError
+from icebreaker.training.devices import moved
 from icebreaker.training.hearing import HeardFrames, HearingEars
 
 __all__ = ["Hearing", "QuestionConfig", "QuestionSource"]
@@ -84,8 +85,7 @@ class Hearing:
         for item in items:
             if item.id not in self._kept:
                 heard = self.ears([load_audio(item.audio, SAMPLE_RATE)])
-                self._kept[item.id] = heard.frames[0, : int(heard.lengths[0])].half()
+                self._kept[item.id] = heard.frames[0, : int(heard.lengths[0])].half().cpu()
         rows = [self._kept[item.id].float() for item in items]
-        return HeardFrames(
-            torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows])
-        )
+        frames = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return moved(HeardFrames(frames, torch.tensor([len(row) for row in rows])), self.ears.device)

@@ -15,6 +15,7 @@ from icebreaker.data.instruct_s2s_speech import Units
 from icebreaker.data.recording import Progress
 from icebreaker.data.spread import Spread, here
 from icebreaker.errors import ConfigError
+from icebreaker.training.devices import device_of
 from icebreaker.training.unit_extraction import CENTRES, LoadedUnits, UnitExtractionConfig, UnitExtractor
 
 __all__ = ["load_units", "run"]
@@ -42,8 +43,8 @@ def load_units(path: Path) -> Units:
     if stage.kmeans is None and not centres.is_file():
         raise ConfigError(f"{centres}: no such file; run `icebreaker train {path}` first")
     kmeans = centres if centres.is_file() else stage.kmeans or centres
-    UnitExtractor.load(stage.features, kmeans)  # what does not fit is told here, not by a worker
-    return functools.partial(_units, LoadedUnits(stage.features, kmeans.absolute()))
+    UnitExtractor.load(stage.features, kmeans, device_of(stage))  # what does not fit is told here, not by a worker
+    return functools.partial(_units, LoadedUnits(stage.features, kmeans.absolute(), stage.device))
 
 
 def _units(extractor: LoadedUnits, waveform: NDArray[np.float32]) -> tuple[list[int], list[int]]:

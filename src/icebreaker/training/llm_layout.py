@@ -63,7 +63,7 @@ def continue_greedily(llm: LLM, contexts: Sequence[Sequence[Tensor]], end_id: in
     lengths = mask.sum(dim=1)
     cache = llm.new_cache(len(contexts), embeddings.shape[1] + limit)
     hidden_states, cache = llm(embeddings, cache, lengths)
-    newest = hidden_states[torch.arange(len(contexts)), lengths - 1]
+    newest = hidden_states[torch.arange(len(contexts), device=lengths.device), lengths - 1]
     said: list[list[int]] = [[] for _ in contexts]
     active = torch.ones_like(lengths)
     for _ in range(limit):

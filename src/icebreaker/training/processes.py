@@ -17,8 +17,8 @@ from torch import Tensor
 from icebreaker.errors import TrainingError
 
 __all__ = [
-    "dealt", "gathered", "is_main", "main_first", "mean", "mean_tensor", "processes", "rank", "rows_of", "wait_for_all",
-    "whole_rows", "world",
+    "dealt", "gathered", "is_main", "main_first", "mean", "mean_tensor", "on_this_machine", "processes", "rank",
+    "rows_of", "wait_for_all", "whole_rows", "world",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -36,8 +36,8 @@ def processes() -> Iterator[None]:
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if torch.cuda.is_available():  # with more processes than GPUs those that want one are refused (``devices``)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -60,6 +60,11 @@ def world() -> int:
 def rank() -> int:
     """Which of them this is, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def on_this_machine() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if world() > 1 else 1
 
 
 def is_main() -> bool:

@@ -33,10 +33,10 @@ def reply_states(
     Returns:
         [M, D] for each row: M is the number of ids, with ``predicting`` one more.
     """
-    rows, spans = [], []
+    rows, spans, device = [], [], llm.embedding.weight.device
     for pieces, ids in zip(contexts, replies, strict=True):
         length = sum(len(piece) for piece in pieces)
-        rows.append([*pieces, llm.embed(torch.tensor([list(ids)], dtype=torch.long))[0]])
+        rows.append([*pieces, llm.embed(torch.tensor([list(ids)], dtype=torch.long, device=device))[0]])
         spans.append((length - (rule == "predicting"), length + len(ids)))
     hidden_states = llm.train_forward(*pack(rows))
     return [row[first:last] for row, (first, last) in zip(hidden_states, spans, strict=True)]

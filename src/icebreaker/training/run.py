@@ -17,6 +17,7 @@ from icebreaker.training.checkpoint_file import (
     trainable_state,
     write_file,
 )
+from icebreaker.training.devices import check_device_name
 from icebreaker.training.processes import is_main, world
 from icebreaker.training.sharding import recompute, shard_layers
 
@@ -36,6 +37,7 @@ class OptimConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 5.0
     accumulate: int = 1  # batches of a step, of all processes together
+    device: str = "auto"  # the GPU of the process, else the CPU; or "cpu", "cuda", "cuda:N"
     dtype: str = "float32"  # or "bfloat16": autocast
     shard_llm: bool = True  # of several processes each keeps a part of the LLM's layers; else all of them
     recompute: bool = False  # layers' activations for the gradient, instead of keeping them
@@ -48,6 +50,7 @@ class OptimConfig:
             raise ValueError(f"steps {self.steps} and accumulate {self.accumulate} must be at least 1")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
+        check_device_name(self.device)
 
 
 class Stateful(Protocol):

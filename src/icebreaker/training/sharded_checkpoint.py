@@ -102,7 +102,9 @@ def read(
     except (OSError, RuntimeError, CheckpointException) as error:
         raise _damaged(checkpoint, error) from error
     return {
-        name.removeprefix("also/"): torch.load(io.BytesIO(value.numpy().tobytes()), weights_only=True)
+        name.removeprefix("also/"): torch.load(
+            io.BytesIO(value.numpy().tobytes()), map_location="cpu", weights_only=True
+        )
         for name, value in state.items()
         if name.startswith("also/")
     }

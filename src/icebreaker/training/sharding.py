@@ -43,8 +43,7 @@ def shard_layers(model: nn.Module) -> None:
         return
     decoder = model.base_model if isinstance(model.base_model, nn.Module) else model
     layers = blocks(decoder)
-    device = next(model.parameters()).device.type
-    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else device, (world(),))
+    mesh = init_device_mesh(next(model.parameters()).device.type, (world(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     around = {parameter for parameter in decoder.parameters() if not isinstance(parameter, DTensor)}

@@ -21,6 +21,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.alignment import slow_down
+from icebreaker.training.devices import device_of
 from icebreaker.training.ears import token_ctc_loss
 from icebreaker.training.error_rate import answered
 from icebreaker.training.frozen import stays_frozen
@@ -86,7 +87,8 @@ class Asker:
         """Each row's pieces [n, D] up to where the answer begins: prompt, speech, instruction and end of turn."""
         lookup = self.adaptor.lookup
         # Embedded anew each time: the embeddings may be learning.
-        before, after = (self.llm.embed(torch.tensor([ids]))[0] for ids in (self.before, self.after))
+        device = self.llm.embedding.weight.device
+        before, after = (self.llm.embed(torch.tensor([ids], device=device))[0] for ids in (self.before, self.after))
         return [[before, row if lookup is None else lookup(row), after] for row in vectors]
 
 
@@ -101,14 +103,16 @@ def prompt_of(llm: LLM, chat: str, system: str | None, instruction: str) -> Chat
 
 def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``adaptor.*`` and ``config.json`` in ``config.output``, and a tuned LLM in its folder ``llm``."""
-    ears = load_ears(config.encoder, config.whisper)
-    llm = LLM.load(config.llm)
+    device = device_of(config)
+    ears = load_ears(config.encoder, config.whisper).to(device)
+    llm = LLM.load(config.llm, device)
     torch.manual_seed(config.optim.seed)
     adaptor = SpeechAdaptor(config.adaptor)
     if config.start_from:
         load_into(adaptor, config.start_from, "adaptor")
     if adaptor.lookup is not None:
         adaptor.lookup.follow(llm.embedding.weight)
+    adaptor.to(device)
     tuned = TunedLLM(llm, config.tuning)
     modules = {"adaptor": adaptor, **({"llm": llm.model} if tuned.learns else {})}
     training = Run(modules, config.optim, llm=None if tuned.config.mode == "lora" else llm.model)  # merged when saved

@@ -24,6 +24,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.ears import Chat, Ears
 from icebreaker.training.error_rate import answered
 from icebreaker.training.feature_augment import FeatureAugmentConfig
@@ -72,17 +73,18 @@ def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda 
     """Train; leaves ``prompts.*``, ``turn_head.*`` and ``config.json`` in ``config.output``."""
     if config.data.frame_multiple != CHUNK_FRAMES:
         raise ConfigError(f"data.frame_multiple must be {CHUNK_FRAMES}, whole chunks, got {config.data.frame_multiple}")
+    device = device_of(config)
     folder, source = Path(config.output), SpeechSource(config.data, with_answer=True)
     earlier = stage_config(Path(config.alignment))
-    llm = LLM.load(Path(config.llm))
-    ears = load_ears(Path(config.alignment))
+    llm = LLM.load(Path(config.llm), device)
+    ears = load_ears(Path(config.alignment)).to(device)
     torch.manual_seed(config.optim.seed)
     prompts = Prompts(llm.width, int(earlier["prompts"]), int(earlier["tasks"]))
     load_into(prompts, Path(config.alignment), "prompts")
     if config.prompts != earlier["prompts"]:
         raise ConfigError(f"prompts is {config.prompts} but stage alignment made {earlier['prompts']}; set both alike")
-    prompts.task_embeddings.requires_grad_(False)
-    head = TurnHead(llm.width, config.classes)
+    prompts.to(device).task_embeddings.requires_grad_(False)
+    head = TurnHead(llm.width, config.classes).to(device)
     training = Run({"prompts": prompts, "turn_head": head}, config.optim, llm=llm.model)
     sounds, unseen = _sounds(config, ("train",)), _sounds(config, EVALUATED)
     stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations), sounds)
@@ -145,7 +147,8 @@ class _Stage:
             contexts.append([*front, speech[row], *([self.chat.suffix] if asked else [])])
             targets.append(ids_of(self.llm, item.answer) if asked and item.answer else [])
         scored = score(self.llm, contexts, targets, self.chat.end_id)
-        states, labels = self.chunk_states(scored.hidden_states, fronts, speech), torch.cat([s.labels for s in made])
+        states = self.chunk_states(scored.hidden_states, fronts, speech)
+        labels = torch.cat([s.labels for s in made]).to(states.device)
         state_loss = F.cross_entropy(self.head.logits(states), labels, ignore_index=IGNORE)
         answer_loss = scored.losses.mean() if len(scored.losses) else state_loss.new_zeros(())
         known = labels != IGNORE
@@ -157,6 +160,7 @@ class _Stage:
         fbank = nn.utils.rnn.pad_sequence([scene.fbank for scene in made], batch_first=True)
         lengths = torch.tensor([len(scene.fbank) for scene in made])
         deployed = self.ears.encoder.config
+        fbank, lengths = moved((fbank, lengths), self.ears.encoder.mean.device)
         with torch.no_grad():
             speech: list[Tensor] = self.ears(fbank, lengths, (deployed.chunk_size, deployed.left_chunks)).speech
         return speech
@@ -198,7 +202,9 @@ class _Stage:
             states += self.states(made, fronts)
             labels += [scene.labels for scene in made]
             count += len(made)
-        loss = fit_head(self.head, torch.cat(states), torch.cat(labels), ridge=self.config.head_ridge, ignore=IGNORE)
+        seen = torch.cat(states)
+        wanted = torch.cat(labels).to(seen.device)
+        loss = fit_head(self.head, seen, wanted, ridge=self.config.head_ridge, ignore=IGNORE)
         logger.info("fitted the head to %d scenes: cross entropy %.4f", count, loss)
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """From a TOML file to the stage it names. Knows every stage, and nothing of what they do."""
 
+import logging
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +23,15 @@ from icebreaker.training import (
     unit_extraction,
     unit_vocoder,
 )
+from icebreaker.training.devices import device_of, named
 from icebreaker.training.dry_run import DryRun, check_data, dry_run
 from icebreaker.training.loop import StepReport
 from icebreaker.training.processes import is_main, main_first, world
 from icebreaker.training.run import begun
 
 __all__ = ["STAGES", "rehearse", "run", "stage_name"]
+
+logger = logging.getLogger(__name__)
 
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
@@ -53,7 +57,7 @@ def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], N
     this is called within ``processes``.
 
     Raises:
-        ConfigError: the file does not fit a stage.
+        ConfigError: the file does not fit a stage, or asks for a GPU that is not there.
         DataError: a manifest has problems.
     """
     name = stage_name(path)
@@ -61,6 +65,7 @@ def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], N
     if name in ALONE and world() > 1:
         raise ConfigError(f"{path}: stage {name} trains nothing and runs in one process; start it without torchrun")
     config = load_toml(path, config_class, overrides)
+    logger.info("stage %s on %s", name, named(device_of(config)))
     if not begun(Path(config.output)):
         with main_first():
             if is_main():

@@ -22,6 +22,7 @@ from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.models.unit_ctc import UnitCTC, UnitCTCConfig
 from icebreaker.models.unit_ctc_loss import IGNORED, target_frames, unit_ctc_loss
 from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.error_rate import edit_distance
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.hearing import load_ears
@@ -77,11 +78,12 @@ class UnitBatch(NamedTuple):
 
 def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``unit_ctc.*`` and ``config.json`` in ``config.output``."""
-    llm = LLM.load(config.llm)
+    device = device_of(config)
+    llm = LLM.load(config.llm, device)
     if llm.width != config.model.llm_dim:
         raise ConfigError(f"model.llm_dim is {config.model.llm_dim}, the LLM {config.llm} is {llm.width} wide")
     torch.manual_seed(config.optim.seed)
-    model = UnitCTC(config.model)
+    model = UnitCTC(config.model).to(device)
     with ExitStack() as frozen:
         hashes = {"llm_weights_sha256": frozen.enter_context(stays_frozen(llm, f"the LLM {config.llm}"))}
         if config.hearing is not None:
@@ -126,9 +128,10 @@ def load_hearing(config: HearingConfig, llm: LLM) -> tuple[Hearing, Asker]:
         )
     adaptor = SpeechAdaptor(from_mapping(SpeechAdaptorConfig, earlier["adaptor"], f"{config.stage}: adaptor"))
     load_into(adaptor, config.stage, "adaptor")
-    freeze(adaptor)
+    device = llm.embedding.weight.device
+    freeze(adaptor).to(device)
     encoder, whisper = (Path(earlier[name]) if earlier[name] else None for name in ("encoder", "whisper"))
-    hearing = Hearing(load_ears(encoder, whisper), keep=config.questions.keep_frames)
+    hearing = Hearing(load_ears(encoder, whisper).to(device), keep=config.questions.keep_frames)
     return hearing, Asker(adaptor, llm, prompt_of(llm, earlier["chat"], earlier["system"], earlier["instruction"]))
 
 
@@ -182,7 +185,8 @@ class _Stage:
         states = source.states(replies, rule)
         pad = torch.nn.utils.rnn.pad_sequence
         units = pad([reply.units for reply in replies], batch_first=True, padding_value=IGNORED)
-        return UnitBatch(pad(states, batch_first=True), torch.tensor([len(row) for row in states]), units)
+        batch = UnitBatch(pad(states, batch_first=True), torch.tensor([len(row) for row in states]), units)
+        return moved(batch, batch.states.device)
 
     @torch.no_grad()
     def evaluate(self, source: "HeardReplies | ReadReplies") -> dict[str, float]:

@@ -150,4 +150,4 @@ class ReadReplies:
         for turn, text in enumerate(context):
             said = ids_of(self.llm, text)
             ids += said if turn % 2 else [*self.prompt.prefix_ids(turn == 0), *said, *self.prompt.suffix_ids]
-        return [self.llm.embed(torch.tensor([ids]))[0]]
+        return [self.llm.embed(torch.tensor([ids], device=self.llm.embedding.weight.device))[0]]

@@ -28,6 +28,7 @@ from icebreaker.models.encoder_features import EncoderFeatures
 from icebreaker.models.hubert_features import HubertFeatures
 from icebreaker.models.units import Quantiser, merge_runs
 from icebreaker.training.codec_batches import levelled
+from icebreaker.training.devices import check_device_name, chosen_device, device_of
 from icebreaker.training.hearing import load_encoder
 from icebreaker.training.loop import StepReport
 
@@ -73,7 +74,11 @@ class UnitExtractionConfig:
     fit_recordings: int = 2000  # drawn from the training split
     fit_frames: int = 1_000_000  # at most
     seed: int = 0
+    device: str = "auto"  # the GPU of the process, else the CPU; or "cpu", "cuda", "cuda:N"
     ray: str | None = None  # extract on a Ray cluster: "local", or its address
+
+    def __post_init__(self) -> None:
+        check_device_name(self.device)
 
 
 class SpokenUnits(NamedTuple):
@@ -97,14 +102,16 @@ class UnitExtractor:
         self.features, self.quantiser, self.level = features, quantiser, level
 
     @classmethod
-    def load(cls, config: UnitFeaturesConfig, kmeans: Path) -> "UnitExtractor":
-        """Build it from a feature model and a k-means file."""
-        return cls(load_features(config), Quantiser(read_centres(kmeans)), level=config.level)
+    def load(cls, config: UnitFeaturesConfig, kmeans: Path, device: torch.device | str = "cpu") -> "UnitExtractor":
+        """Build it from a feature model and a k-means file, on ``device``."""
+        centres = Quantiser(read_centres(kmeans)).to(device)
+        return cls(load_features(config).to(device), centres, level=config.level)
 
     def __call__(self, waveform: NDArray[np.float32]) -> SpokenUnits:
         """Units of a waveform [S] at 16 kHz."""
         heard = levelled(waveform) if self.level else waveform
-        return SpokenUnits(*merge_runs(self.quantiser(self.features(torch.from_numpy(heard)))))
+        sound = torch.from_numpy(heard).to(self.quantiser.centres.device)
+        return SpokenUnits(*merge_runs(self.quantiser(self.features(sound)).cpu()))
 
 
 @dataclass(frozen=True)
@@ -113,15 +120,16 @@ class LoadedUnits:
 
     features: UnitFeaturesConfig
     kmeans: Path
+    device: str = "auto"  # as each process has it
 
     def __call__(self, waveform: NDArray[np.float32]) -> SpokenUnits:
         """Units of a waveform [S] at 16 kHz."""
-        return _loaded(self.features, self.kmeans)(waveform)
+        return _loaded(self.features, self.kmeans, self.device)(waveform)
 
 
 @functools.cache
-def _loaded(features: UnitFeaturesConfig, kmeans: Path) -> UnitExtractor:
-    return UnitExtractor.load(features, kmeans)
+def _loaded(features: UnitFeaturesConfig, kmeans: Path, device: str) -> UnitExtractor:
+    return UnitExtractor.load(features, kmeans, chosen_device(device))
 
 
 def load_features(config: UnitFeaturesConfig) -> EncoderFeatures | HubertFeatures:
@@ -142,30 +150,38 @@ def load_features(config: UnitFeaturesConfig) -> EncoderFeatures | HubertFeature
 def run(config: UnitExtractionConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Fit centres where none are given, then append the units of what is missing to ``config.output/units.jsonl``."""
     config.output.mkdir(parents=True, exist_ok=True)
-    items = read_manifest(config.data)
-    features = load_features(config.features)
+    device, items = device_of(config), read_manifest(config.data)
+    features = load_features(config.features).to(device)
     own = config.output / CENTRES
     if config.kmeans is not None:
         write_centres(own, read_centres(config.kmeans))
     elif not own.exists():
-        write_centres(own, fit(config, features, items))
+        write_centres(own, fit(config, features, items, device))
     if config.ray is not None:
         cluster = on_ray(None if config.ray == "local" else config.ray)
-        extract(LoadedUnits(config.features, own.absolute()), items, config.output / UNITS, progress, cluster)
+        extract(
+            LoadedUnits(config.features, own.absolute(), config.device), items, config.output / UNITS, progress, cluster
+        )
     else:
-        extractor = UnitExtractor(features, Quantiser(read_centres(own)), level=config.features.level)
+        extractor = UnitExtractor(features, Quantiser(read_centres(own)).to(device), level=config.features.level)
         extract(extractor, items, config.output / UNITS, progress)
     (config.output / "config.json").write_text(json.dumps(to_mapping(config), indent=2) + "\n")
 
 
-def fit(config: UnitExtractionConfig, features: EncoderFeatures | HubertFeatures, items: Sequence[Item]) -> Tensor:
+def fit(
+    config: UnitExtractionConfig,
+    features: EncoderFeatures | HubertFeatures,
+    items: Sequence[Item],
+    device: torch.device,
+) -> Tensor:
     """Centres [K, D] of the features of randomly drawn training recordings."""
     chosen = [item for item in items if item.split == "train"]
     random.Random(config.seed).shuffle(chosen)
     found, frames = list[Tensor](), 0
     for item in chosen[: config.fit_recordings]:
         waveform = load_audio(item.audio, SAMPLE_RATE)
-        found.append(features(torch.from_numpy(levelled(waveform) if config.features.level else waveform)))
+        heard = torch.from_numpy(levelled(waveform) if config.features.level else waveform)
+        found.append(features(heard.to(device)).cpu())
         frames += len(found[-1])
         if frames >= config.fit_frames:
             break

@@ -42,4 +42,4 @@ def guided_loss(logits: Tensor, targets: Sequence[Tensor]) -> Tensor:
     """Nats per frame of ``logits`` [B, L, K + 1]; ``targets`` are [L'] of each row."""
     padded = torch.nn.utils.rnn.pad_sequence(list(targets), batch_first=True, padding_value=IGNORED)
     padded = F.pad(padded, (0, logits.shape[1] - padded.shape[1]), value=IGNORED)
-    return F.cross_entropy(logits.float().flatten(0, 1), padded.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(logits.float().flatten(0, 1), padded.flatten().to(logits.device), ignore_index=IGNORED)

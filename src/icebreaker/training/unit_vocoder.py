@@ -19,6 +19,7 @@ from icebreaker.models.codec_layers import add_weight_norm, fold_weight_norm
 from icebreaker.models.unit_vocoder import UnitVocoder, UnitVocoderConfig
 from icebreaker.training.adversary import Adversary, AdversaryConfig
 from icebreaker.training.codec_losses import SpectralLoss
+from icebreaker.training.devices import device_of, moved
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
 from icebreaker.training.processes import mean_tensor, rows_of
 from icebreaker.training.run import begun
@@ -65,7 +66,7 @@ class UnitVocoderStage:
     """Everything of a run: vocoder, judges, losses, data."""
 
     def __init__(self, config: UnitVocoderTrainingConfig) -> None:
-        self.config = config
+        self.config, self.device = config, device_of(config)
         torch.manual_seed(config.optim.seed)
         self.vocoder = UnitVocoder(config.model)
         self.source, self.held_out = (
@@ -78,8 +79,9 @@ class UnitVocoderStage:
             known = range(min(config.start_recordings, len(self.source.spoken)))
             start_as_codec(self.vocoder, load_codec(config.start_as), (self.source.whole(index) for index in known))
         add_weight_norm(self.vocoder)
-        self.adversary = Adversary(config.adversary)
-        self.spectral = SpectralLoss(config.model.sample_rate)
+        self.vocoder.to(self.device)
+        self.adversary = Adversary(config.adversary, self.device)
+        self.spectral = SpectralLoss(config.model.sample_rate).to(self.device)
         self.run = Run({"vocoder": self.vocoder}, config.optim, also=self.adversary.parts, rows_dealt=True)
 
     def batches(self, first: int) -> Iterator[VocoderBatch]:
@@ -88,7 +90,8 @@ class UnitVocoderStage:
         whole = self.source.batches(
             first, seed=config.optim.seed, rows=config.rows, frames=config.segment_frames, margin=config.margin_frames
         )
-        return (VocoderBatch(batch.frames[own], batch.waveform[own], batch.spoken[own]) for batch in whole)
+        shares = (VocoderBatch(batch.frames[own], batch.waveform[own], batch.spoken[own]) for batch in whole)
+        return (moved(share, self.device) for share in shares)
 
     def loss(self, batch: VocoderBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The vocoder's loss on one batch; the judges take their own step here."""
@@ -127,8 +130,8 @@ class UnitVocoderStage:
         """Distances of whole held-out recordings spoken from their units, and frames that durations are off by."""
         self.vocoder.eval()
         mels, magnitudes, off = list[float](), list[float](), list[Tensor]()
-        for index, spoken in enumerate(self.held_out.spoken):
-            frames, real = self.held_out.whole(index)
+        for index, each in enumerate(self.held_out.spoken):
+            spoken, (frames, real) = moved((each, self.held_out.whole(index)), self.device)
             mel, magnitude = self.spectral(self.vocoder.decode(frames), real)
             mels.append(float(mel))
             magnitudes.append(float(magnitude))
