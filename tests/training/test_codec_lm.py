@@ -49,6 +49,14 @@ def interrupt_after(step: int):  # type: ignore[no-untyped-def]
     return progress
 
 
+def test_a_second_round_begins_where_the_first_ended(folder: Path, trained: Path, tmp_path: Path) -> None:
+    config = stage_two(folder, tmp_path)
+    still = dataclasses.replace(config.optim, steps=1, lr=0.0)
+    codec_lm.run(dataclasses.replace(config, start_from=trained, optim=still))
+    ours, theirs = (load_file(each / "model.safetensors") for each in (tmp_path, trained))
+    assert all(ours[key].equal(theirs[key]) for key in theirs)
+
+
 def test_resumed_equals_uninterrupted(folder: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         codec_lm.run(stage_two(folder, tmp_path), interrupt_after(3))
@@ -185,7 +193,10 @@ def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None
 
 
 def test_the_configurations_fit() -> None:
-    two = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
+    first = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
+    two = load_toml(ROOT / "configs" / "mini" / "codec_lm_replies.toml", codec_lm.CodecLMTrainingConfig)
+    assert two.start_from == first.output
+    assert two.model == dataclasses.replace(first.model, dropout=two.model.dropout)
     three = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
     assert three.codec_lm == two.output
     assert (two.data, two.neighbours, two.code_noise) == (three.data, three.neighbours, three.code_noise)

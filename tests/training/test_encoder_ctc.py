@@ -113,10 +113,11 @@ def test_natural_voices_have_their_share_of_the_batches(config: EncoderCTCConfig
 
 
 def test_mini_configs_fit() -> None:
-    """Five rounds, each going on from the last."""
+    """Six rounds, each going on from the last."""
     earlier = None
     for name in (
         "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural",
+        "encoder_ctc_timbres",
     ):  # fmt: skip
         config = load_toml(MINI / f"{name}.toml", EncoderCTCConfig)
         assert config.encoder.chunk_size == config.chunks.chunk_size
