@@ -112,14 +112,14 @@ def test_a_scripted_answer_that_was_held_is_cut_where_it_stopped() -> None:
     converse(talk)
 
 
-def held_and_sent(room: Any, session: Any, waveform: np.ndarray, events: list[Any]) -> list[tuple[bool, int]]:
-    """Speak, and after each 10 ms: whether the voice is held, and how many samples have been sent."""
+def held_and_sent(room: Any, session: Any, waveform: np.ndarray, events: list[Any]) -> list[tuple[bool, int, float]]:
+    """Speak, and after each 10 ms: whether the voice is held, samples that were sent, seconds until all is heard."""
     told = []
     for start in range(0, len(waveform), 160):
         session.push(Append(waveform=waveform[start : start + 160]))
         room.tick()
         events += session.outbox.take()
-        told.append((session.live.valve.is_held, len(sound(events))))
+        told.append((session.live.valve.is_held, len(sound(events)), session.live.valve.dry_in(room.now)))
     return told
 
 
@@ -138,11 +138,11 @@ def replying(make_room: Callable[..., Any], turns: str) -> tuple[Any, Any, list[
 def test_a_cough_holds_the_voice_for_a_moment(make_room: Callable[..., Any], question: np.ndarray) -> None:
     room, session, events = replying(make_room, "model")
     told = held_and_sent(room, session, np.concatenate([question[COUGH], SILENCE]), events)
-    held = [i for i, (is_held, _) in enumerate(told) if is_held]
+    held = [i for i, (is_held, _, _) in enumerate(told) if is_held]
     assert 5 <= held[0] <= 20, "within 200 ms of the first sound"
     assert held == list(range(held[0], held[-1] + 1)), "once"
     assert 30 <= len(held) <= 70, "until silence has refuted it"
-    assert len({sent for i, (_, sent) in enumerate(told) if i in held}) == 1, "nothing is sent meanwhile"
+    assert len({sent for i, (_, sent, _) in enumerate(told) if i in held}) == 1, "nothing is sent meanwhile"
     assert session.live.valve.sent_samples > told[held[-1]][1]
     events += room.until(session, ReplyDone)
     assert not only(events, SpeechStarted)
@@ -159,9 +159,12 @@ def test_who_means_it_is_met_with_silence_before_it_is_known(
 ) -> None:
     """The reply is taken back to the very sample that was sent last, for all of it was heard by then."""
     room, session, events = replying(make_room, "model")
-    told = held_and_sent(room, session, question[9000:24000], events)
+    onset = int(np.flatnonzero(np.abs(question) > 0.02)[0])
+    told = held_and_sent(room, session, question[onset : onset + 15000], events)
     started = next(i for i, event in enumerate(events) if isinstance(event, SpeechStarted))
-    first = next(i for i, (is_held, _) in enumerate(told) if is_held)
+    first = next(i for i, (is_held, _, _) in enumerate(told) if is_held)
+    stop_s = 0.01 * (first + 1) + told[first][2]
+    assert stop_s < 0.36, "from the user's first sample to the last one heard, jitter buffer included"
     (done,) = only(events, ReplyDone)
     sent = told[first][1]
     assert len(sound(events)) == sent
