@@ -34,7 +34,8 @@ from icebreaker.training.speech_instruct import Asker, prompt_of
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
 from icebreaker.training.unit_ctc_batches import HeardReplies, ReadReplies, Reply, TextConfig
 from icebreaker.training.unit_extraction import SpokenUnits, read_units
-from icebreaker.training.unit_guide import guide, guided_loss
+from icebreaker.training.unit_guide import guide, guided_loss, laid_by_words, laid_evenly
+from icebreaker.training.word_times import WordTime, read_word_times
 
 __all__ = ["UnitCTCTrainingConfig", "run"]
 
@@ -60,6 +61,7 @@ class UnitCTCTrainingConfig:
     hearing: HearingConfig | None = None
     reading: TextConfig | None = None
     guided_steps: int = 0  # ours: so many first steps learn where the units lie roughly, see unit_guide
+    word_times: Path | None = None  # of the recordings, from training.align_words: tells it better than letters do
     evaluate_every: int = 200
     evaluate_replies: int = 64
 
@@ -90,7 +92,8 @@ def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = 
             hearing, asker = load_hearing(config.hearing, llm)
             hashes["encoder_sha256"] = frozen.enter_context(stays_frozen(hearing.ears.encoder, "the speech encoder"))
             hashes["adaptor_sha256"] = frozen.enter_context(stays_frozen(asker.adaptor, "the adaptor"))
-        stage = _Stage(config, llm, model, known_units(config))
+        words = read_word_times(config.word_times) if config.word_times else {}
+        stage = _Stage(config, llm, model, known_units(config), words)
         units = {name: spoken.units for name, spoken in stage.spoken.items()}
 
         def source(split: str) -> HeardReplies | ReadReplies:
@@ -157,6 +160,7 @@ class _Stage:
     llm: LLM
     model: UnitCTC
     spoken: Mapping[str, SpokenUnits]  # by id
+    words: Mapping[str, list[WordTime]]  # by id, where known
 
     def loss(self, source: "HeardReplies | ReadReplies", replies: list[Reply]) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Nats per target unit."""
@@ -169,15 +173,22 @@ class _Stage:
         self, source: "HeardReplies | ReadReplies", replies: list[Reply]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Nats per frame, each frame told which unit it says."""
-        batch, tokenizer = self.batch(source, replies), self.llm.tokenizer
+        batch = self.batch(source, replies)
         frames = target_frames(batch.lengths, batch.units, self.config.model.upsample)
         logits, frames = self.model.train_forward(batch.states, batch.lengths, frames)
         targets = []
         for reply, states, length in zip(replies, batch.lengths.tolist(), frames.tolist(), strict=True):
-            ids = ids_of(self.llm, source.said(reply))
-            letters = [len(tokenizer.decode([token])) for token in ids]
-            targets.append(guide(letters, states, length, self.spoken[reply.item.id]))
+            spoken = self.spoken[reply.item.id]
+            targets.append(guide(self.edges(source.said(reply), reply.item.id, spoken), states, length, spoken))
         return guided_loss(logits, targets), {}
+
+    def edges(self, text: str, name: str, spoken: SpokenUnits) -> Tensor:
+        """When each token of a reply is said, [tokens + 1] in frames of the recording ``name``."""
+        tokenizer = self.llm.tokenizer
+        if words := self.words.get(name):
+            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            return laid_by_words(encoded["offset_mapping"], words)
+        return laid_evenly([len(tokenizer.decode([token])) for token in ids_of(self.llm, text)], spoken)
 
     def batch(self, source: "HeardReplies | ReadReplies", replies: list[Reply]) -> UnitBatch:
         """States and units of some replies, padded."""

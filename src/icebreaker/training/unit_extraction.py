@@ -33,6 +33,7 @@ from icebreaker.training.hearing import load_encoder
 from icebreaker.training.loop import StepReport
 
 __all__ = [
+    "UNIT_RATE",
     "LoadedUnits",
     "SpokenUnits",
     "UnitExtractionConfig",
@@ -44,6 +45,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000
+UNIT_RATE = 50  # frames a second that durations count
 CENTRES, UNITS = "kmeans.npy", "units.jsonl"
 
 
