@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from icebreaker.cli import app
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import read_manifest
-from icebreaker.errors import DataError
+from icebreaker.errors import ConfigError, DataError
 from icebreaker.training import dry_run as module
 from icebreaker.training import encoder_ctc, stages
 from icebreaker.training.dry_run import dry_run
@@ -44,6 +44,7 @@ def test_a_stage_in_order_takes_two_steps_and_leaves_nothing(config: EncoderCTCC
     assert found.facts["data.questions"].startswith("16 recordings")
     assert len(found.facts["first losses"].split(", ")) == 2
     assert found.facts["all steps"].startswith("600 steps")
+    assert found.facts["device"] == "cpu"
     assert not Path(config.output).parent.exists()
 
 
@@ -61,6 +62,16 @@ def test_all_problems_are_found_at_once(config: EncoderCTCConfig, tmp_path: Path
     assert f"{first.id}: {first.audio}: no such file" in problems[0]
     assert "nowhere.jsonl: cannot read this manifest" in problems[1]
     assert "has 0 of 16 recordings; run `icebreaker data features`" in problems[2]
+
+
+def test_a_gpu_that_is_not_there_is_told_before_any_work(config: EncoderCTCConfig, tmp_path: Path) -> None:
+    path = _write(tmp_path, to_mapping(config))
+    Path(config.data.questions).unlink()  # which would be told next
+    with pytest.raises(ConfigError, match=r"device is 'cuda', but torch .* sees no GPU"):
+        stages.run(path, ["optim.device=cuda"], lambda report: None)
+    found = stages.rehearse(path, ["optim.device=cuda"], lambda done, total: None)
+    assert "sees no GPU; set device to 'auto' or 'cpu'" in found.problems[0]
+    assert "cannot read this manifest" in found.problems[1]
 
 
 def test_an_llm_that_earlier_stages_did_not_know_is_named(tmp_path: Path) -> None:
