@@ -19,7 +19,8 @@ from icebreaker.client.asking import Talker
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.errors import ServerError
 from icebreaker.evaluation.duplex.metrics import Word
-from icebreaker.evaluation.duplex.play import Recording, play
+from icebreaker.evaluation.duplex.play import play
+from icebreaker.evaluation.duplex.played import Recording
 from icebreaker.evaluation.duplex.scenes import Cue, Part, Scene
 from icebreaker.evaluation.report import Cell, Chart, Report, Table
 

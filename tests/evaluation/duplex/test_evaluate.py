@@ -14,7 +14,8 @@ from icebreaker.engine.messages import SessionConfig
 from icebreaker.errors import DataError, ServerError
 from icebreaker.evaluation.duplex.evaluate import DuplexEvalConfig, evaluate_duplex
 from icebreaker.evaluation.duplex.metrics import Word
-from icebreaker.evaluation.duplex.play import Recording, play
+from icebreaker.evaluation.duplex.play import play
+from icebreaker.evaluation.duplex.played import Recording
 from icebreaker.evaluation.duplex.scenes import Cue, Echo, Part, Scene, write_scenes
 from icebreaker.evaluation.duplex.score import score
 from icebreaker.evaluation.run import Run

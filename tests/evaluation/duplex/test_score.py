@@ -11,7 +11,7 @@ from pocketsphinx import Decoder
 from icebreaker.audio.pcm import load_audio, save_wav
 from icebreaker.data.manifest import Item
 from icebreaker.evaluation.duplex.metrics import Span, Word
-from icebreaker.evaluation.duplex.play import PlayedPart, PlayedReply, Recording
+from icebreaker.evaluation.duplex.played import PlayedPart, PlayedReply, Recording
 from icebreaker.evaluation.duplex.report import duplex_report
 from icebreaker.evaluation.duplex.scenes import Part, Scene
 from icebreaker.evaluation.duplex.score import heard_words, leaked, score

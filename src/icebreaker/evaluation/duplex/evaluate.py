@@ -17,7 +17,8 @@ from icebreaker.client.asking import Talker
 from icebreaker.data.aside import written_aside
 from icebreaker.engine.messages import SessionConfig
 from icebreaker.evaluation.duplex.metrics import Word
-from icebreaker.evaluation.duplex.play import Recording, play
+from icebreaker.evaluation.duplex.play import play
+from icebreaker.evaluation.duplex.played import Recording
 from icebreaker.evaluation.duplex.report import duplex_report
 from icebreaker.evaluation.duplex.scenes import Scene
 from icebreaker.evaluation.duplex.score import score

@@ -21,7 +21,7 @@ from icebreaker.evaluation.duplex.metrics import (
     stop_s,
     takes_turn,
 )
-from icebreaker.evaluation.duplex.play import PlayedReply, Recording
+from icebreaker.evaluation.duplex.played import PlayedReply, Recording
 from icebreaker.evaluation.duplex.scenes import Scene
 from icebreaker.evaluation.duplex.words import sounding
 from icebreaker.evaluation.recognisers import RECOGNISER_RATE, ClosedSet
