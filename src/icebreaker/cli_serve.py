@@ -41,6 +41,12 @@ def serve(
     max_session_s: Annotated[float, typer.Option(min=1, help="Longest connection.")] = 3600,
     idle_s: Annotated[float, typer.Option(min=1, help="Longest silence of a client.")] = 900,
     grace_s: Annotated[float, typer.Option(min=0, help="How long a dropped client may come back.")] = 60,
+    lead_s: Annotated[
+        float, typer.Option(min=0.1, help="Sound sent ahead of its playback where speech may interrupt it.")
+    ] = 0.25,
+    guess: Annotated[
+        bool, typer.Option(help="Begin replies before the turn is decided, and forget those that were wrong.")
+    ] = True,
     drain_s: Annotated[float, typer.Option(min=0, help="How long replies may go on after SIGTERM.")] = 30,
     system: Annotated[str | None, typer.Option("--system", help="System prompt of sessions that set none.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
@@ -57,6 +63,7 @@ def serve(
     import asyncio
 
     from icebreaker.cluster.plan import SCRIPTED, EnginePlan
+    from icebreaker.engine.habits import LEAN
     from icebreaker.engine.store import SessionStore
     from icebreaker.server.config import ServerConfig
     from icebreaker.server.gate import read_keys
@@ -69,7 +76,7 @@ def serve(
     )  # fmt: skip
     plan = EnginePlan(
         model=model, llm=llm, max_sessions=max_sessions, slots=slots, capacity=capacity, grace_s=grace_s,
-        sessions=sessions, device=device, dtype=dtype, threads=threads,
+        sessions=sessions, device=device, dtype=dtype, threads=threads, lead_s=lead_s, lean=LEAN if guess else None,
     )  # fmt: skip
     certificate = _certificate(tls_cert, tls_key, self_signed, host)
     if ray or ray_address:

@@ -18,6 +18,7 @@ def build_engine(plan: EnginePlan, store: SessionStore | None) -> Engine:
         torch.set_num_threads(plan.threads)
     dialogue = load_dialogue(plan.model, plan.llm, device=plan.device, dtype=plan.dtype)
     config = EngineConfig(
-        max_sessions=plan.max_sessions, slots=plan.slots, capacity=plan.capacity, grace_s=plan.grace_s
-    )
+        max_sessions=plan.max_sessions, slots=plan.slots, capacity=plan.capacity, grace_s=plan.grace_s,
+        lead_s=plan.lead_s, lean=plan.lean,
+    )  # fmt: skip
     return Engine(dialogue, config, name=Path(plan.model).name, store=store)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from icebreaker.engine.habits import LEAD_S, LEAN
 from icebreaker.errors import ConfigError
 from icebreaker.server.config import ServerConfig
 from icebreaker.server.gate import read_keys
@@ -20,7 +21,7 @@ class EnginePlan:
     Attributes:
         model: ``mini``, a bundle folder, the official checkpoints, or ``scripted``.
         llm: Hugging Face folder of the frozen LLM, where the model does not bring its own.
-        max_sessions, slots, capacity, grace_s: see ``EngineConfig``.
+        max_sessions, slots, capacity, grace_s, lead_s, lean: see ``EngineConfig``.
         sessions: folder that keeps conversations; replicas that share one take over each other's.
         device, dtype: where it computes, and in what precision.
         threads: of the CPU; None is torch's choice.
@@ -32,6 +33,8 @@ class EnginePlan:
     slots: int = 8
     capacity: int = 2048
     grace_s: float = 60.0
+    lead_s: float = LEAD_S
+    lean: float | None = LEAN
     sessions: Path | None = None
     device: str = "cpu"
     dtype: str = "float32"

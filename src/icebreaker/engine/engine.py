@@ -15,6 +15,7 @@ import torch
 from icebreaker.audio.vad import Silero
 from icebreaker.dialogue import Dialogue
 from icebreaker.engine.device import Device
+from icebreaker.engine.habits import LEAD_S, LEAN, Habits
 from icebreaker.engine.interface import EngineStats
 from icebreaker.engine.live import Live
 from icebreaker.engine.lobby import Lobby
@@ -23,10 +24,8 @@ from icebreaker.engine.memory import Memory
 from icebreaker.engine.messages import Append, Command, SessionConfig
 from icebreaker.engine.outbox import Outbox
 from icebreaker.engine.session import Session
-from icebreaker.engine.shared import LEAN, Habits
 from icebreaker.engine.snapshot import Snapshot, restore, snapshot
 from icebreaker.engine.store import SessionStore
-from icebreaker.engine.valve import LEAD_S
 from icebreaker.errors import SessionNotFound
 from icebreaker.models.chat_layout import ChatLayout
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from icebreaker.audio.vad import SileroState
 from icebreaker.engine.conversation import Refused
 from icebreaker.engine.device import Device, Slot
+from icebreaker.engine.habits import Habits
 from icebreaker.engine.intake import Intake
 from icebreaker.engine.listening import Listening
 from icebreaker.engine.memory import Memory, Remembered
@@ -37,7 +38,7 @@ from icebreaker.engine.messages import (
     Waveform,
 )
 from icebreaker.engine.outbox import Outbox
-from icebreaker.engine.shared import Habits, Shared
+from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
 from icebreaker.models.kv_cache import KVCache
 

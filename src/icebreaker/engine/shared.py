@@ -1,32 +1,16 @@
 """What the parts of a live conversation share. Knows none of them."""
 
-from dataclasses import dataclass
-
 from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.engine.device import Device, Slot
 from icebreaker.engine.echo import EchoDetector
+from icebreaker.engine.habits import Habits
 from icebreaker.engine.hearing import AudioBuffer
 from icebreaker.engine.loudspeaker import Loudspeaker
 from icebreaker.engine.memory import Memory
 from icebreaker.engine.messages import Item, ItemAdded, SessionConfig, SessionEvent
-from icebreaker.engine.valve import LEAD_S, Valve
+from icebreaker.engine.valve import Valve
 
-__all__ = ["Habits", "Shared"]
-
-LEAN = 0.25  # probability of taking the turn; below it somebody who fell silent is likely to go on
-
-
-@dataclass(frozen=True)
-class Habits:
-    """How all conversations of an engine are led.
-
-    Attributes:
-        lead_s: of sound that is sent in advance of playback, where speech may interrupt it.
-        lean: probability of the state head from which a reply is begun before the turn is decided; None: never.
-    """
-
-    lead_s: float = LEAD_S
-    lean: float | None = LEAN
+__all__ = ["Shared"]
 
 
 class Shared:

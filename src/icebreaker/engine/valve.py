@@ -16,9 +16,8 @@ from icebreaker.engine.commands import Waveform
 from icebreaker.engine.events import AudioDelta
 from icebreaker.engine.playback import Playback
 
-__all__ = ["JITTER_S", "LEAD_S", "Passed", "Valve"]
+__all__ = ["JITTER_S", "Passed", "Valve"]
 
-LEAD_S = 0.25  # of sound that is sent ahead of playback, where speech may interrupt it
 JITTER_S = 0.1  # that clients wait with the first sound, in case the second is late
 LEAST_GAP_S = 1e-3  # less is rounding
 LEAST_MS = 40.0  # of sound that are worth an event, unless it is the last
