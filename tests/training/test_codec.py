@@ -25,6 +25,21 @@ def manifest(tmp_path: Path) -> Path:
     return write_beeps(tmp_path / "answers")
 
 
+def test_codes_are_chosen_in_float32_whatever_the_rest_is_computed_in(manifest: Path, tmp_path: Path) -> None:
+    plain = config(manifest, tmp_path / "out")
+    stage = CodecStage(replace(plain, optim=replace(plain.optim, dtype="bfloat16")))
+    stage.run.step = plain.quantise_from
+    batch = next(stage.batches(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        latents, commitment, _ = stage.latents(batch.waveform)
+        mel, _ = stage.spectral(stage.synthesise(latents), stage.judged(batch.waveform))
+    assert {latents.dtype, commitment.dtype, mel.dtype} == {torch.float32}
+    assert stage.averages.ready
+    run(replace(plain, output=tmp_path / "whole", optim=replace(plain.optim, dtype="bfloat16")))
+    rows_of = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows_of if "loss" in row] == list(range(1, 9))
+
+
 def test_resuming_equals_going_on(manifest: Path, tmp_path: Path) -> None:
     """Stopped twice: once while everything learns, once against the judges."""
     whole, broken = config(manifest, tmp_path / "whole"), config(manifest, tmp_path / "broken")

@@ -115,10 +115,14 @@ class CodecStage:
 
     def latents(self, waveform: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Quantised latents [B, D, T] (raw ones in the first steps), the commitment loss, figures for the log."""
-        step = self.run.step
-        zero = waveform.new_zeros(())
-        with torch.set_grad_enabled(step < self.config.freeze_at):
+        with torch.set_grad_enabled(self.run.step < self.config.freeze_at):
             latents, _ = self.codec.encoder(waveform)
+        with torch.autocast(latents.device.type, enabled=False):  # a code is the nearest one in float32 only
+            return self.quantised(latents.float())
+
+    def quantised(self, latents: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """``latents`` [B, D, T] of the encoder as ``latents`` gives them; the codebook follows them here."""
+        step, zero = self.run.step, latents.new_zeros(())
         if step < self.config.quantise_from:
             return latents, 1e-2 * latents.square().mean(), {}
         if not self.averages.ready:

@@ -22,7 +22,11 @@ class SpectralLoss(nn.Module):
         self.scales = nn.ModuleList(LogMel(sample_rate, n_fft, hop, mels) for n_fft, hop, mels in resolutions)
 
     def forward(self, made: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare waveforms [B, S]: the log-mel distance and the log-magnitude distance, scalars."""
+        """Compare waveforms [B, S], in float32: the log-mel distance and the log-magnitude distance, scalars."""
+        with torch.autocast(made.device.type, enabled=False):
+            return self._distances(made.float(), real.float())
+
+    def _distances(self, made: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         mel, magnitude = made.new_zeros(()), made.new_zeros(())
         for scale in self.scales:
             assert isinstance(scale, LogMel)

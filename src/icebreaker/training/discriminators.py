@@ -47,8 +47,8 @@ class SpectrogramDiscriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Scores and inner features of waveform [B, S]."""
-        spectrum = torch.stft(
-            waveform, self.n_fft, self.n_fft // 4, window=self.window, center=False, return_complex=True
+        spectrum = torch.stft(  # there is none in half precision
+            waveform.float(), self.n_fft, self.n_fft // 4, window=self.window, center=False, return_complex=True
         )
         picture = torch.stack([spectrum.real, spectrum.imag], dim=1).mT  # [B, 2, T, F]
         power = picture.square().sum(dim=1, keepdim=True) + 1e-4
