@@ -28,7 +28,7 @@ MAX_UTTERANCE_S = 60.0  # then the turn is over
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
-SETTLED_MS = 200  # of silence that belong to a turn; how much more it took to be sure that it was over is not read
+SETTLED_MS = 300  # of silence that belong to a turn; how much more it took to be sure that it was over is not read
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 
 
