@@ -11,6 +11,7 @@ import speech
 import tiny_folder
 import torch
 from safetensors.torch import load_file
+from transformers import WhisperConfig, WhisperModel
 
 from icebreaker.config import to_mapping
 from icebreaker.data.manifest import read_manifest
@@ -45,6 +46,18 @@ def write(folder: Path) -> None:
         for item in read_manifest(Path(manifest)):
             units = units_of(item.answer or "")
             file.write(json.dumps({"id": item.id, "units": units, "durations": [1] * len(units)}) + "\n")
+
+
+def write_whisper(folder: Path) -> Path:
+    """A random Whisper in a Hugging Face folder; returns it."""
+    torch.manual_seed(0)
+    sizes = WhisperConfig(
+        d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=8, num_mel_bins=80, vocab_size=50,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    WhisperModel(sizes).save_pretrained(folder)
+    return folder
 
 
 def units_of(text: str) -> list[int]:

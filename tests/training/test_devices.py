@@ -20,7 +20,8 @@ from icebreaker.training.speech_batches import SpeechBatch
 pytestmark = pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda', but CUDA is not available")
 NAMES = (
     "backbone", "encoder_ctc", "adapter_ctc", "alignment", "spoken_qa", "codec", "codec_lm", "codec_lm_prefix",
-    "speech_instruct", "speech_instruct/full", "unit_ctc", "unit_ctc/read", "units", "unit_vocoder",
+    "speech_instruct", "speech_instruct/full", "speech_instruct/lora", "speech_instruct/whisper", "unit_ctc",
+    "unit_ctc/read", "units", "unit_vocoder",
 )  # fmt: skip
 
 

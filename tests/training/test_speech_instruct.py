@@ -5,7 +5,7 @@ from pathlib import Path
 import omni
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, WhisperConfig, WhisperModel
+from transformers import AutoModelForCausalLM
 
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
@@ -95,13 +95,7 @@ def test_half_precision_and_the_lookup(config: SpeechInstructConfig) -> None:
 
 
 def test_whispers_ears_from_a_hugging_face_folder(config: SpeechInstructConfig, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    sizes = WhisperConfig(
-        d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=32, decoder_ffn_dim=8, num_mel_bins=80, vocab_size=50,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-    )  # fmt: skip
-    WhisperModel(sizes).save_pretrained(tmp_path / "whisper")
+    omni.write_whisper(tmp_path / "whisper")
     adaptor = SpeechAdaptorConfig(encoder_dim=8, llm_dim=32, stride=500, hidden=24)
     short = replace(config.optim, steps=1, accumulate=1)
     run(replace(config, encoder=None, whisper=tmp_path / "whisper", adaptor=adaptor, optim=short))

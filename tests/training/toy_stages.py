@@ -20,7 +20,7 @@ from icebreaker.training.code_neighbours import NeighbourConfig
 from icebreaker.training.codec_lm_prefix import CodecLMPrefixConfig
 from icebreaker.training.conversations import MixConfig
 from icebreaker.training.encoder_ctc import EncoderCTCConfig
-from icebreaker.training.llm_tuning import TuningConfig
+from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.scenes import CHUNK_FRAMES
 from icebreaker.training.spec_augment import SpecAugmentConfig
@@ -145,6 +145,13 @@ def _omni(folder: Path, beeps: Path) -> dict[str, Any]:
         "speech_instruct": instruct,
         "speech_instruct/full": replace(
             instruct, output=folder / "instruct_full", tuning=TuningConfig(mode="full", lr_scale=0.5)
+        ),
+        "speech_instruct/lora": replace(
+            instruct, output=folder / "instruct_lora", tuning=TuningConfig(mode="lora", lora=LoraSettings(rank=2))
+        ),
+        "speech_instruct/whisper": replace(
+            plain, output=folder / "instruct_whisper", encoder=None, whisper=omni.write_whisper(folder / "whisper"),
+            adaptor=replace(plain.adaptor, encoder_dim=8, stride=500),
         ),
         "unit_ctc": heard,
         "unit_ctc/read": replace(heard, output=folder / "unit_ctc_read", hearing=None, reading=reading),
