@@ -3,11 +3,14 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from served import Served, serving, utterance
+from served import PATIENCE_S, Served, serving, silence, utterance
 
+from icebreaker.audio.pcm import load_audio
 from icebreaker.engine.engine import Engine, EngineConfig
 from icebreaker.engine.messages import Item
 from icebreaker.engine.scripted import ScriptedEngine
@@ -16,6 +19,7 @@ from icebreaker.talking import load_dialogue
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("ICEBREAKER_CLIENTS_PYTHON") or ROOT / ".venv-clients" / "bin" / "python")
 CLIENTS = ("openai", "agents", "livekit", "pipecat")
+SLOW_MOTION = PATIENCE_S / 2.5
 ANSWER = "The capital of France is Paris, a city of two million people and many cafes."
 
 pytestmark = pytest.mark.skipif(
@@ -35,12 +39,12 @@ def script(items, config):
     return ANSWER
 
 
-def run(client: str, address: str, sound: Path, *scenarios: str) -> dict[str, dict]:
-    """What a client tells of each scenario."""
+def run(client: str, address: str, sound: Path, *scenarios: str, **how: str) -> dict[str, dict]:
+    """What a client tells of each scenario; ``how`` is for its environment."""
     driver = Path(__file__).parent / "clients" / f"{client}_driver.py"
     result = subprocess.run(
-        [PYTHON, driver, address, sound, *scenarios], capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1"},
+        [PYTHON, driver, address, sound, *scenarios], capture_output=True, text=True, check=False,
+        timeout=30 * PATIENCE_S, env={**os.environ, "OPENAI_AGENTS_DISABLE_TRACING": "1", **how},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     return json.loads(result.stdout.splitlines()[-1])
@@ -80,6 +84,38 @@ def mini():
     dialogue = load_dialogue("mini", None)
     with serving(lambda: Engine(dialogue, EngineConfig(slots=2, max_sessions=4))) as served:
         yield served
+
+
+@pytest.fixture(scope="module")
+def slow_mini(mini: Served):
+    """The same model by a clock that goes slower: however long it computes, its answer is not over too soon."""
+    dialogue = mini.engine.device.dialogue
+    config = EngineConfig(slots=2, max_sessions=4)
+    with serving(lambda: Engine(dialogue, config, clock=lambda: time.monotonic() / SLOW_MOTION)) as served:
+        yield served
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_bundled_model_is_interrupted_through_a_client(slow_mini: Served, client: str, tmp_path: Path) -> None:
+    """The recorded question, and the same again over the answer: that is cut, remembered as heard, and answered anew.
+
+    The answer lasts about two seconds of its clock; the second question begins after a quarter of one.
+    """
+    mini = slow_mini
+    sound, question = tmp_path / "question.pcm", load_audio(ROOT / "examples" / "question.wav", 24_000)
+    sound.write_bytes((np.concatenate([question, silence(2500)]) * 32767).astype("<i2").tobytes())
+    told = run(client, mini.http, sound, "barge", ENOUGH_MS="250", PATIENCE=str(PATIENCE_S / 5))["barge"]
+    assert told["errors"] == []
+    assert told["cancelled"] == "turn_detected"
+    live = list(mini.engine._lobby.sessions.values())[-1].live
+    *_, cut, whole = [entry for entry in live.memory.conversation if entry.item.role == "assistant"]
+    assert cut.heard < len(cut.tokens)
+    assert (cut.item.status, whole.item.status) == ("incomplete", "completed")
+    assert len(cut.item.text) < len(live.device.llm.tokenizer.decode(cut.tokens).strip())
+    assert len(whole.item.text.split()) >= 2
+    heard = live.device.llm.tokenizer.decode([key for key in live.talking.reading(live.config, room=0) if key >= 0])
+    assert cut.item.text in heard
+    assert mini.engine.stats().barge_ins >= 1
 
 
 @pytest.mark.parametrize("example", ["openai", "openai_agents", "livekit", "pipecat"])

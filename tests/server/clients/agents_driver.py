@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from agents import function_tool
 from agents.realtime import RealtimeAgent, RealtimeRunner
 from agents.realtime.model_inputs import RealtimeModelSendRawMessage
 
-ENOUGH_MS = 2000  # of sound, then the user speaks up
+ENOUGH_MS = float(os.environ.get("ENOUGH_MS", "2000"))  # of sound, then the user speaks up
+PATIENCE = float(os.environ.get("PATIENCE", "1"))  # with a slow model
 calls: list[dict] = []
 
 
@@ -34,7 +36,7 @@ async def main(scenario: str, address: str, pcm: bytes) -> dict:
         if scenario == "client":
             await session.model.send_event(RealtimeModelSendRawMessage(message={"type": "response.create"}))
         wanted, spoken = (2 if scenario in ("barge", "tool") else 1), False
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * PATIENCE):
             async for event in session:
                 raw = getattr(getattr(event, "data", None), "type", "")
                 if event.type == "audio":

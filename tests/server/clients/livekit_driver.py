@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from livekit.agents import llm
 from livekit.plugins import openai
 
 RATE = 24_000
-ENOUGH_MS = 2000  # of sound, then the user speaks up
+ENOUGH_MS = float(os.environ.get("ENOUGH_MS", "2000"))  # of sound, then the user speaks up
+PATIENCE = float(os.environ.get("PATIENCE", "1"))  # with a slow model
 
 
 @llm.function_tool
@@ -58,7 +60,7 @@ async def main(scenario: str, address: str, pcm: bytes) -> dict:
             return call
         return None
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * PATIENCE):
         speak()
         if scenario == "client":
             session.commit_audio()

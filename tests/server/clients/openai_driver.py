@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ WEATHER = {
     "type": "function", "name": "weather", "description": "Of a city.",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }  # fmt: skip
-ENOUGH_MS = 2000  # of sound, then the user speaks up
+ENOUGH_MS = float(os.environ.get("ENOUGH_MS", "2000"))  # of sound, then the user speaks up
+PATIENCE = float(os.environ.get("PATIENCE", "1"))  # with a slow model
 TURNS = {"type": "server_vad", "silence_duration_ms": 300}
 
 
@@ -23,7 +25,7 @@ async def main(scenario: str, address: str, pcm: bytes) -> dict:
 
         async def until(*kinds: str):
             nonlocal item_id
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(60 * PATIENCE):
                 while True:
                     event = await connection.recv()
                     if event.type == "response.output_audio.delta":

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from pipecat.workers.runner import WorkerRunner
 logger.remove()
 logger.add(sys.stderr, level="WARNING")
 RATE = 24_000
-ENOUGH_MS = 2000  # of sound, then the user speaks up
-QUIET_S = 4.0
+ENOUGH_MS = float(os.environ.get("ENOUGH_MS", "2000"))  # of sound, then the user speaks up
+PATIENCE = float(os.environ.get("PATIENCE", "1"))  # with a slow model
+QUIET_S = 4.0 * PATIENCE
 
 
 class Ear(FrameProcessor):
@@ -64,7 +66,8 @@ async def main(scenario: str, address: str, pcm: bytes) -> dict:
     told: dict = {"heard": [], "said": [], "audio_ms": 0.0, "cancelled": "", "errors": []}
     replied: asyncio.Queue = asyncio.Queue()
     sounded: asyncio.Queue = asyncio.Queue()
-    turn_detection = False if scenario == "client" else None
+    by_silence = events.TurnDetection(silence_duration_ms=500)
+    turn_detection = {"client": False, "barge": by_silence}.get(scenario)  # None: by the state head
     input_ = events.AudioInput(transcription=events.InputAudioTranscription(), turn_detection=turn_detection)
     properties = events.SessionProperties(audio=events.AudioConfiguration(input=input_))
     service = OpenAIRealtimeLLMService(
@@ -93,7 +96,7 @@ async def main(scenario: str, address: str, pcm: bytes) -> dict:
         for start in range(0, len(pcm), 4800):
             await task.queue_frame(f.InputAudioRawFrame(pcm[start : start + 4800], RATE, 1))
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * PATIENCE):
         await task.queue_frame(f.LLMContextFrame(context))
         await replied.get()  # to the text that pipecat begins with
         if scenario == "tool":
