@@ -261,6 +261,8 @@ class ScriptedSession:
             heard, item_id = said.heard(self._valve.playback(time.monotonic()).played_ms), said.reply.item_id
             if item_id in self.conversation and len(heard) < len(self.conversation.find(item_id).item.text):
                 self.conversation.change(item_id, text=heard, status="incomplete")
+        if reason == "turn_detected":
+            self._valve.silence(time.monotonic())  # its client stops playing
 
     def _truncate(self, item_id: str, audio_end_ms: float) -> None:
         item = self.conversation.find(item_id).item
