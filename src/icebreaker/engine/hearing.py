@@ -19,6 +19,13 @@ START_WINDOWS = 2  # voiced ones in a row begin speech; a click is over sooner
 HYSTERESIS = 0.15  # below the threshold by this much is silence
 PAUSE_MS = 64.0  # of silence after which the state head's verdict is about a pause
 OPINION_CHUNKS = 4  # of 160 ms, whose verdicts count together
+LIKELY = 0.6  # of the probability at which the head is sure
+WAITS_MS = {  # by eagerness: likely_ms, silence_ms, unlikely_ms, confirm_ms of ``Patience``
+    "low": (1000.0, 2000.0, 3000.0, 800.0),
+    "auto": (500.0, 800.0, 1600.0, 480.0),
+    "medium": (500.0, 800.0, 1600.0, 480.0),
+    "high": (300.0, 500.0, 900.0, 300.0),
+}
 FORGET_MS = 320.0  # of silence after which speech that nobody opened an utterance for is forgotten
 
 
@@ -115,15 +122,9 @@ def patience(config: SessionConfig, take_threshold: float) -> Patience:
     if config.turns == "silence":
         wait = float(config.silence_ms)
         return Patience(2.0, 2.0, wait, wait, wait, 3 * WINDOW_MS)
-    match config.eagerness:
-        case "low":
-            take = take_threshold + 0.5 * (1 - take_threshold)
-            return Patience(take, 0.6 * take, 1000.0, 2000.0, 3000.0, 800.0)
-        case "high":
-            take = 0.7 * take_threshold
-            return Patience(take, 0.6 * take, 300.0, 500.0, 900.0, 300.0)
-        case _:
-            return Patience(take_threshold, 0.6 * take_threshold, 500.0, 800.0, 1600.0, 480.0)
+    take = {"low": take_threshold + 0.5 * (1 - take_threshold), "high": 0.7 * take_threshold}
+    sure = take.get(config.eagerness, take_threshold)
+    return Patience(sure, LIKELY * sure, *WAITS_MS[config.eagerness])
 
 
 class AudioBuffer:
