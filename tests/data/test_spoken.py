@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def out(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with text, and quick voices."""
     monkeypatch.setattr(spoken, "TRAIN_VOICES", VOICES)
     monkeypatch.setattr(spoken, "BREADTH_VOICES", VOICES)
+    monkeypatch.setattr(spoken, "MORE_VOICES", VOICES)
     monkeypatch.setattr(spoken, "HELD_OUT_VOICES", UNSEEN)
     monkeypatch.setattr(spoken, "ASSISTANT", VOICES[0])
     build("text", CONFIG, source=source, out=tmp_path / "out", progress=ignore)
@@ -78,6 +80,18 @@ def test_questions_are_spoken_and_split_by_voice_and_phrasing(source: Path, out:
         assert (header.samplerate, header.channels, header.subtype) == (16_000, 1, "PCM_16")
         assert header.duration == pytest.approx(item.seconds, abs=1e-3)
         assert (item.answer is None) == (item.conversation is None)
+
+
+def test_more_questions_leave_the_others_as_they_were(source: Path, out: Path) -> None:
+    manifest = out / "questions" / "manifest.jsonl"
+    build("questions", CONFIG, source=source, out=out, progress=ignore)
+    before = read_manifest(manifest)
+    build("questions", replace(CONFIG, more_questions=5), source=source, out=out, progress=ignore)
+    after = {item.id: item for item in read_manifest(manifest)}
+    assert all(after.pop(item.id) == item for item in before)
+    assert len(after) == 5
+    assert all(item.split == "train" and item.answer for item in after.values())
+    assert len({item.text for item in after.values()}) == 5
 
 
 def test_sentences_come_from_every_source_and_no_text_is_in_two_splits(source: Path, tmp_path: Path, out: Path) -> None:

@@ -28,6 +28,7 @@ from icebreaker.data.synthesis import (
     BREADTH_VOICES,
     HELD_OUT_NATURAL_VOICES,
     HELD_OUT_VOICES,
+    MORE_VOICES,
     NATURAL_VOICES,
     TRAIN_VOICES,
     Voice,
@@ -40,7 +41,7 @@ QUESTION_RATE = 16_000
 ANSWER_RATE = 24_000
 SPEEDS = (0.88, 1.15)
 PITCHES = (0.88, 1.14)
-WIDE_SPEEDS = (0.8, 1.3)  # of sentences
+WIDE_SPEEDS = (0.8, 1.3)  # of sentences and of more questions
 WIDE_PITCHES = (0.8, 1.28)
 LEAST_USES = 5  # a word in fewer answers than this is never held out
 
@@ -53,6 +54,7 @@ def build_questions(
     items: int = 7500,
     held_out: int = 500,
     other_share: float = 0.35,
+    more: int = 0,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
@@ -67,6 +69,7 @@ def build_questions(
         items: recordings in train, of which ``other_share`` are other sentences (``answer`` is null).
         held_out: recordings in valid, and in test.
         other_share: of the recordings of every split.
+        more: further first questions of train, in more voices, tempi and pitches; at most as many as there are.
         seed: of every choice.
         workers: synthesisers at a time.
         progress: called with the recordings done so far and their total.
@@ -85,6 +88,9 @@ def build_questions(
         voices = TRAIN_VOICES if split == "train" else HELD_OUT_VOICES
         for asked in asked_and_others(text / f"{split}.jsonl", others[split], size, other_share, rng):
             scripts.append(_script(asked, split, _any_of(voices, rng), rng))
+    more_rng = random.Random(f"more-questions-{seed}")  # its own: the recordings above stay what they are
+    for asked in asked_and_others(text / "train.jsonl", (), more, 0.0, more_rng):
+        scripts.append(_script(asked, "train", _any_of(MORE_VOICES, more_rng), more_rng, WIDE_SPEEDS, WIDE_PITCHES))
     rng.shuffle(scripts)
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
