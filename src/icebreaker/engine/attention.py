@@ -29,6 +29,7 @@ class Attention:
         self.buffer, self.echo = live.buffer, live.echo
         self.ear = Ear()
         self.window_at = 0  # position of the next window for the voice detector
+        self.mistook = False  # it waited for its own echo, of which it does not know enough yet
 
     @property
     def patience(self) -> Patience:
@@ -81,13 +82,18 @@ class Attention:
     def is_the_user(self) -> bool:
         """Whether what was heard is so surely not the assistant's own voice that it had better wait.
 
-        Stricter than what interrupts in the end: to wait for one's own echo would be to stutter.
+        Stricter than what interrupts in the end: to wait for one's own echo would be to stutter. While nothing is known
+        of the echo, once is forgiven.
         """
         if not self.echo.may_echo(self.window_at):
             return True
         if self.echo.delay_ms is None:
-            return self.echo.certain
+            return self.echo.certain or (not self.mistook and self.echo.doubts(self.ear.voiced_ms))
         return self.ear.voiced_ms >= STICKING_OUT_MS
+
+    def was_nobody(self) -> None:
+        """It waited in vain."""
+        self.mistook = self.mistook or not self.echo.certain
 
     @property
     def quiet_since(self) -> int:

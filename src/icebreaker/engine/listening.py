@@ -94,6 +94,8 @@ class Listening:
                 return
             elif attention.is_the_user:
                 self.talking.hold(now_s)
+            elif self.live.valve.is_held:
+                self._go_on()
         if ear.quiet_ms == 0:
             heard.opinion = Opinion()
             self.talking.guessing.drop()
@@ -161,6 +163,12 @@ class Listening:
         self.talking.guessing.drop()
         self.live.memory.blobs.pop(heard.blob, None)
         self.close(heard)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The assistant waited for nothing."""
+        if self.live.valve.is_held:
+            self.attention.was_nobody()
         self.talking.go_on()
 
     def close(self, heard: Heard) -> None:
