@@ -23,6 +23,8 @@ from icebreaker.duplex import (
     judge,
 )
 from icebreaker.errors import ConfigError
+from icebreaker.models.codec_lm_few_tokens import few_codes_of
+from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.turn_head import TurnHead
 
 __all__ = ["Dialogue", "StepOutput"]
@@ -62,6 +64,10 @@ class Dialogue:
         self.turn_head = parts.turn_head if isinstance(parts, Parts) else None  # without one, silence ends a turn
         self.turns = Turns(parts, self.ears, self.speaker)
         self.writer = Writer(parts, self.speaker, self.turns.embed)
+        if parts.llm.ticks is None:
+            parts.llm.ticks = few_tokens_of(parts.llm)
+        if isinstance(parts, Parts) and parts.codec_lm.ticks is None:
+            parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
 
     @property
     def sample_rate(self) -> int:

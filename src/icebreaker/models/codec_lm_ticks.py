@@ -25,13 +25,14 @@ class CodecLMTicks:
         self.recorder = Recorder() if recorder is None else recorder
         self._memory: tuple[int, int] | None = None
 
-    def __call__(self, codes: Tensor, state: CodecLMState, used: int) -> Tensor:
+    def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor:
         """Feed one code [b] to each row of ``state``, whose cache may be a slice of a larger one.
 
         Args:
             codes: [b] the newest code of each row.
             state: its cache is written in place, at each row's ``length``.
             used: entries of the longest row, the new one included.
+            active: [b] rows whose logits are wanted; all are computed.
 
         Returns:
             [b, codes + 4] logits.

@@ -45,7 +45,9 @@ class LLM(nn.Module):
         self._additive = model.base_model.config._attn_implementation == "eager"  # others take booleans
         self._layer_shapes = self._probe()
         self._head = self._find_head()
-        self.ticks: Callable[[Tensor, KVCache, Tensor, int], Tensor | None] | None = None  # recorded, see llm_ticks
+        self.ticks: Callable[[Tensor, KVCache, Tensor, int], Tensor | None] | None = (
+            None  # a faster way for few positions
+        )
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Self:
@@ -79,6 +81,11 @@ class LLM(nn.Module):
     def embedding(self) -> nn.Embedding:
         """The token embedding module, scaling included."""
         return self.model.get_input_embeddings()  # type: ignore[no-any-return]
+
+    @property
+    def attends_to_all(self) -> bool:
+        """Whether no layer forgets: none has a window or chunks of attention."""
+        return list(self._layer_masks.values()) == [{}]
 
     @functools.cached_property
     def eos_ids(self) -> tuple[int, ...]:
@@ -136,7 +143,7 @@ class LLM(nn.Module):
         if writer.idle:
             return torch.zeros_like(embeddings), cache
         longer = cache._replace(length=cache.length + lengths)
-        if self.ticks is not None and new == 1:
+        if self.ticks is not None:
             ticked = self.ticks(embeddings, cache, lengths, writer.read_length)
             if ticked is not None:
                 return ticked, longer

@@ -31,16 +31,16 @@ class LLMTicks:
         """Append a position to each row of some neighbouring slots.
 
         Args:
-            embeddings: [b, 1, D].
+            embeddings: [b, L, D].
             cache: all slots, or ``slots`` of them; written in place.
             lengths: [b] 1, or 0 for an idle row.
             read_length: positions of the longest row, the new one included.
 
         Returns:
-            [b, 1, D] hidden states, meaningless in idle rows; None: this is another cache.
+            [b, 1, D] hidden states, meaningless in idle rows; None: this is another cache, or not one position.
         """
         first = self._first_row(cache)
-        if first is None:
+        if first is None or embeddings.shape[1] != 1:
             return None
         stop, slots = first + len(lengths), len(self.cache.length)
         rows, read = bucket(stop, 1, slots), bucket(read_length, LEAST_READ, self.cache.capacity)

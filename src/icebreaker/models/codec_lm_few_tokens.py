@@ -1,0 +1,85 @@
+"""The speech decoder's step of one code a row, in NumPy, on a CPU. Knows nothing of sampling or of sound."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icebreaker.models.codec_lm import CodecLM
+from icebreaker.models.codec_lm_cache import CodecLMState
+from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, multiply, root_mean_square
+from icebreaker.nn.llama import LlamaLayer
+
+__all__ = ["CodecLMFewTokens", "few_codes_of"]
+
+MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
+
+
+class CodecLMFewTokens:
+    """What ``CodecLM.step`` does, with the weights it has now; see ``CodecLM.ticks``."""
+
+    def __init__(self, model: CodecLM) -> None:
+        layers = [layer for layer in model.layers if isinstance(layer, LlamaLayer)]
+        self.model = model
+        self.stack = FewTokens(
+            [
+                Layer(
+                    attention_norm=_array(layer.attention_norm.weight),
+                    qkv=_array(layer.qkv.weight.t().contiguous()),
+                    qkv_bias=None,
+                    out=_array(layer.out.weight.t().contiguous()),
+                    mlp_norm=_array(layer.mlp_norm.weight),
+                    gate_up=_array(layer.gate_up.weight.t().contiguous()),
+                    down=_array(layer.down.weight.t().contiguous()),
+                )
+                for layer in layers
+            ],
+            model.config.heads, model.config.heads, layers[0].mlp_norm.eps,
+        )  # fmt: skip
+        self.embedding = _array(model.embedding.weight)
+        self.head, self.bias = _array((model.head.weight * model.norm.weight).t().contiguous()), _array(model.head.bias)
+        self._cos = self._sin = np.zeros((0, self.stack.head_dim), np.float32)  # by position
+
+    def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor:
+        """Feed one code to each active row of ``state``, whose cache is written in place at the row's ``length``.
+
+        Args:
+            codes: [b] the newest code of each row.
+            state: cache and lengths of these rows.
+            used: entries of the longest row, the new one included.
+            active: [b] rows that take part; None: all.
+
+        Returns:
+            [b, codes + 4] logits, zero in idle rows.
+        """
+        busy = [True] * len(codes) if active is None else active.tolist()
+        rows = [row for row, takes_part in enumerate(busy) if takes_part]
+        logits = np.zeros((len(codes), len(self.bias)), np.float32)
+        if rows:
+            lengths, positions = (
+                [each[row] for row in rows] for each in (state.length.tolist(), state.position.tolist())
+            )
+            if max(positions) >= len(self._cos):
+                self._turn(2 * max(positions) + 1)
+            keys, values = (cache.numpy().swapaxes(0, 1) for cache in (state.keys, state.values))
+            spots = Spots(keys, values, rows, lengths)  # type: ignore[arg-type]  # an array is a sequence here
+            x = self.stack(self.embedding[codes.numpy()[rows]], self._cos[positions], self._sin[positions], spots)
+            logits[rows] = multiply(x / root_mean_square(x, self.stack.eps), self.head) + self.bias
+        return torch.from_numpy(logits)
+
+    def _turn(self, positions: int) -> None:
+        """Know the rotations of so many positions."""
+        rope = self.model.rotation(torch.arange(positions)[None])
+        self._cos, self._sin = rope.cos[0, 0].numpy(), rope.sin[0, 0].numpy()
+
+
+def few_codes_of(model: CodecLM) -> CodecLMFewTokens | None:
+    """For ``model.ticks``; None where it is on another device, in another precision, or large."""
+    weight, size = model.head.weight, sum(parameter.numel() for parameter in model.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or size > MOST_PARAMETERS:
+        return None
+    return CodecLMFewTokens(model)
+
+
+def _array(weight: Tensor) -> Array:
+    array: Array = weight.detach().numpy()
+    return array

@@ -1,0 +1,126 @@
+"""A small frozen LLM's step of a few tokens, in NumPy, on a CPU. Knows nothing of turns or sampling.
+
+For decoders of Llama's and Qwen2's build. Whether a model is one is found out by trying: what the plain forward says
+decides, so a variant that this file does not know is left to it.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.llm import LLM
+from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, root_mean_square
+
+__all__ = ["LLMFewTokens", "few_tokens_of"]
+
+MOST_TOKENS = 16  # more are a matrix product, which torch does faster
+MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
+TOLERANCE = 1e-3  # of hidden states, which are of order 1
+PROBED = 3  # tokens
+
+logger = logging.getLogger(__name__)
+
+
+class LLMFewTokens:
+    """What ``LLM.forward`` does, for few tokens; see ``LLM.ticks``."""
+
+    def __init__(self, llm: LLM, stack: FewTokens, norm: Array, rotary: nn.Module) -> None:
+        self.llm, self.stack, self.norm, self.rotary = llm, stack, norm, rotary
+        self._cos = self._sin = np.zeros((0, stack.head_dim), np.float32)  # by position
+
+    def __call__(self, embeddings: Tensor, cache: KVCache, lengths: Tensor, read_length: int) -> Tensor | None:
+        """Append ``lengths[b]`` positions to row b of ``cache``, which is written in place.
+
+        Args:
+            embeddings: [B, L, D].
+            cache: of these rows.
+            lengths: [B], 0 for an idle row.
+            read_length: positions of the longest row, the new ones included.
+
+        Returns:
+            [B, L, D] hidden states, zero where nothing was fed; None: these are too many.
+        """
+        counts, starts = lengths.tolist(), cache.length.tolist()
+        if sum(counts) > MOST_TOKENS:
+            return None
+        if read_length > len(self._cos):
+            self._turn(2 * read_length)
+        rows, entries, steps = list[int](), list[int](), list[int]()
+        for row, (start, count) in enumerate(zip(starts, counts, strict=True)):
+            rows += [row] * count
+            entries += range(start, start + count)
+            steps += range(count)
+        keys, values = ([layer.numpy() for layer in each] for each in (cache.keys, cache.values))
+        vectors = embeddings.numpy()
+        spots = Spots(keys, values, rows, entries)
+        x = self.stack(vectors[rows, steps], self._cos[entries], self._sin[entries], spots)
+        hidden = np.zeros_like(vectors)
+        hidden[rows, steps] = x / root_mean_square(x, self.stack.eps) * self.norm
+        return torch.from_numpy(hidden)
+
+    def _turn(self, positions: int) -> None:
+        """Know the rotations of so many positions."""
+        cos, sin = self.rotary(self.llm.embedding.weight, torch.arange(positions)[None])
+        half = self.stack.head_dim // 2
+        self._cos, self._sin = cos[0].numpy().copy(), sin[0].numpy().copy()
+        self._sin[:, :half] *= -1
+
+
+@torch.no_grad()
+def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
+    """For ``llm.ticks``; None where it is of another build, on another device, in another precision, or large."""
+    weight = llm.embedding.weight
+    size = sum(parameter.numel() for parameter in llm.model.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or size > MOST_PARAMETERS:
+        return None
+    try:
+        steps = _build(llm)
+        vectors = llm.embed(torch.arange(2 * PROBED).reshape(2, PROBED) % llm.vocab_size)
+        lengths, cache = torch.tensor([PROBED, PROBED - 1]), llm.new_cache(2, PROBED)
+        wanted, _ = llm(vectors, cache, lengths)
+        got = steps(vectors, llm.new_cache(2, PROBED), lengths, PROBED)
+    except (AttributeError, ValueError, IndexError, TypeError):
+        logger.debug("%s is not built like Llama; its steps stay torch's", type(llm.model).__name__)
+        return None
+    assert got is not None
+    heard = torch.arange(PROBED) < lengths[:, None]
+    return steps if torch.allclose(got[heard], wanted[heard], atol=TOLERANCE, rtol=TOLERANCE) else None
+
+
+def _build(llm: LLM) -> LLMFewTokens:
+    config, decoder = llm.model.config, llm.model.base_model
+    if not llm.attends_to_all:
+        raise ValueError("windows of attention are not followed")
+    layers = []
+    for layer in decoder.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        projections = attention.q_proj, attention.k_proj, attention.v_proj
+        biases = [each.bias for each in projections if each.bias is not None]
+        if len(biases) not in (0, 3) or any(each.bias is not None for each in (attention.o_proj, mlp.down_proj)):
+            raise ValueError("biases elsewhere are not followed")
+        layers.append(
+            Layer(
+                attention_norm=_array(layer.input_layernorm.weight),
+                qkv=_matrix(*(each.weight for each in projections)),
+                qkv_bias=_array(torch.cat(biases)) if biases else None,
+                out=_matrix(attention.o_proj.weight),
+                mlp_norm=_array(layer.post_attention_layernorm.weight),
+                gate_up=_matrix(mlp.gate_proj.weight, mlp.up_proj.weight),
+                down=_matrix(mlp.down_proj.weight),
+            )
+        )
+    stack = FewTokens(layers, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps)
+    return LLMFewTokens(llm, stack, _array(decoder.norm.weight), decoder.rotary_emb)
+
+
+def _matrix(*weights: Tensor) -> Array:
+    """[in, out] of projections [out, in] of the same input."""
+    return np.ascontiguousarray(torch.cat(weights).detach().numpy().T)
+
+
+def _array(weight: Tensor) -> Array:
+    array: Array = weight.detach().numpy()
+    return array

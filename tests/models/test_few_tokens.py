@@ -1,0 +1,117 @@
+"""A few tokens in NumPy are what torch makes of them: drifting, idle, many and few rows, several positions a row."""
+
+import pytest
+import torch
+from tiny_llm import tiny_llm
+
+from icebreaker.models.codec_lm import CodecLM, CodecLMConfig, CodecLMState
+from icebreaker.models.codec_lm_few_tokens import few_codes_of
+from icebreaker.models.kv_cache import KVCache
+from icebreaker.models.llm import LLM
+from icebreaker.models.llm_few_tokens import MOST_TOKENS, few_tokens_of
+
+SLOTS, CAPACITY = 6, 48
+TURNS = [  # first slot, stop, what each row is fed
+    (0, 6, [1, 1, 1, 1, 1, 1]),
+    (1, 4, [1, 0, 1]),
+    (0, 6, [1, 0, 0, 0, 0, 1]),
+    (2, 3, [1]),
+    (0, 6, [2, 0, 3, 1, 0, 1]),
+    (3, 6, [2, 2, 2]),
+    (0, 2, [0, 1]),
+]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_the_llm_says_the_same(family: str) -> None:
+    llm = tiny_llm(family)
+    steps = few_tokens_of(llm)
+    assert steps is not None
+    torch.manual_seed(3)
+    start, lengths = torch.randn(SLOTS, 7, llm.width), torch.tensor([3, 0, 7, 1, 5, 2])
+    (_, plain), (_, cache) = (llm(start, llm.new_cache(SLOTS, CAPACITY), lengths) for _ in range(2))
+    for first, stop, fed in TURNS:
+        vectors, now = torch.randn(stop - first, max(fed), llm.width), torch.tensor(fed)
+        llm.ticks = None
+        expected, slots = llm(vectors, plain.slots(first, stop), now)
+        plain = plain.with_slots(first, slots)
+        llm.ticks = steps
+        hidden, slots = llm(vectors, cache.slots(first, stop), now)
+        cache = cache.with_slots(first, slots)
+        said = torch.arange(max(fed)) < now[:, None]
+        torch.testing.assert_close(hidden[said], expected[said], atol=1e-5, rtol=1e-4)
+        assert not hidden[~said].any()
+    assert cache.length.tolist() == plain.length.tolist()
+    for ours, theirs in zip((*cache.keys, *cache.values), (*plain.keys, *plain.values), strict=True):
+        for row, length in enumerate(plain.length.tolist()):
+            torch.testing.assert_close(ours[row, :, :length], theirs[row, :, :length], atol=1e-5, rtol=1e-4)
+
+
+def _fed(llm: LLM, cache: KVCache, tokens: int) -> torch.Tensor:
+    torch.manual_seed(4)
+    return llm(torch.randn(1, tokens, llm.width), cache, torch.tensor([tokens]))[0]
+
+
+def test_many_tokens_are_left_to_torch() -> None:
+    llm = tiny_llm()
+    steps = few_tokens_of(llm)
+    assert steps is not None
+    expected = _fed(llm, llm.new_cache(1, CAPACITY), MOST_TOKENS + 1)
+    calls = []
+    llm.ticks = lambda *fed: calls.append(steps(*fed)) or calls[-1]
+    assert torch.equal(_fed(llm, llm.new_cache(1, CAPACITY), MOST_TOKENS + 1), expected)
+    assert calls == [None]
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3", "phi3", "qwen3"])
+def test_a_model_of_another_build_is_left_alone(family: str) -> None:
+    assert few_tokens_of(tiny_llm(family)) is None
+
+
+def test_another_precision_is_left_alone() -> None:
+    llm = tiny_llm()
+    llm.model.to(torch.bfloat16)
+    assert few_tokens_of(llm) is None
+
+
+def decoder() -> tuple[CodecLM, CodecLMState]:
+    torch.manual_seed(1)
+    config = CodecLMConfig(codes=20, llm_dim=32, hidden=8, linear_units=16, blocks=2, heads=2)
+    model = CodecLM(config).eval()
+    lengths = torch.tensor([2, 0, 4, 3])
+    return model, model.prefill(torch.randn(4, 4, 32), lengths, torch.randn(4, 4, 32), lengths, max_codes=14)
+
+
+def test_the_speech_decoder_says_the_same() -> None:
+    model, plain = decoder()
+    _, state = decoder()
+    steps = few_codes_of(model)
+    for first, stop, active in [(0, 4, [1, 0, 1, 1]), (2, 3, [1]), (0, 1, [1]), (0, 4, [1, 0, 0, 1]), (0, 4, [1] * 4)]:
+        codes, now = torch.randint(20, (stop - first,)), torch.tensor(active, dtype=torch.bool)
+        logits = []
+        for each, ticks in ((plain, None), (state, steps)):
+            model.ticks = ticks
+            found, after = model.step(codes, CodecLMState(*(t[first:stop] for t in each)), now)
+            each.length[first:stop], each.position[first:stop] = after.length, after.position
+            logits.append(found)
+        torch.testing.assert_close(logits[1][now], logits[0][now], atol=1e-5, rtol=1e-4)
+        assert not logits[1][~now].any()
+    assert state.length.tolist() == plain.length.tolist()
+
+
+def test_a_full_row_that_is_idle_is_not_written_to() -> None:
+    model, state = decoder()
+    model.ticks = few_codes_of(model)
+    full = state.length.clone()
+    full[0] = state.capacity
+    before = state.keys[0].clone()
+    _, after = model.step(
+        torch.tensor([1, 2, 3, 4]), state._replace(length=full), torch.tensor([False, True, True, True])
+    )
+    assert torch.equal(after.keys[0], before)
+    with pytest.raises(ValueError, match="the cache is full"):
+        model.step(torch.tensor([1, 2, 3, 4]), after)
+
+
+def test_a_speech_decoder_in_another_precision_is_left_alone() -> None:
+    assert few_codes_of(decoder()[0].half()) is None
