@@ -24,6 +24,17 @@ def test_pieces_queue_and_a_gap_is_an_underrun() -> None:
     assert playback.pending_s(1.25) == pytest.approx(0.1)
 
 
+def test_a_jitter_buffer_holds_the_first_sound_back() -> None:
+    playback = Playback(RATE, 0.08)
+    playback.push(1.0, sound(100), "a")
+    playback.push(1.15, sound(100), "a")  # in time: what was there lasts until 1.18
+    playback.push(1.2, sound(100), "b")  # waits for its turn, no longer
+    playback.push(2.0, sound(100), "c")
+    starts = [playback.heard(reply).start_s for reply in "abc"]
+    assert starts == pytest.approx([1.08, 1.28, 2.08])
+    assert playback.underruns == []
+
+
 def test_silence_between_two_replies_is_no_underrun() -> None:
     playback = Playback(RATE)
     playback.push(0.0, sound(100), "a")

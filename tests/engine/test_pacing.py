@@ -2,7 +2,7 @@
 
 import pytest
 
-from icebreaker.engine.pacing import ENOUGH_S, FIRST_S, MOST_S, NEVER_HEARD, PIECE_S, Pacing
+from icebreaker.engine.pacing import ENOUGH_S, FIRST_S, GUESSED, MOST_S, NEVER_HEARD, PIECE_S, Pacing
 
 AHEAD_S = 4.0
 
@@ -40,6 +40,19 @@ def test_who_has_enough_waits_for_the_urgent(urgent: float) -> None:
 def test_nobody_is_made_too_far_ahead() -> None:
     assert slow(0.1).share({0: AHEAD_S + 0.01, 1: AHEAD_S - 0.01}).keys() == {1}
     assert slow(9.0).share({0: AHEAD_S + 0.01}) == {}
+
+
+def test_where_sound_is_dear_those_who_need_it_most_have_theirs_first() -> None:
+    pacing = slow(0.1)
+    leads = {0: 0.9, 1: 0.7, 2: GUESSED, 3: 1.1, 4: 0.8}
+    assert pacing.share(leads).keys() == leads.keys()
+    pacing.made(1.0, 0.1)  # a tenth of a second for a second of sound: two pieces a tick
+    assert pacing.share(leads).keys() == {1, 4}
+    assert pacing.share({0: 0.3, 1: 0.2, 2: 0.5, 3: 0.1}).keys() == {0, 1, 2, 3}  # nobody may run dry
+    assert pacing.share({0: 2.0}) == {0: PIECE_S}
+    for _ in range(40):
+        pacing.made(2.0, 0.02)
+    assert pacing.share(leads).keys() == leads.keys()
 
 
 def test_slow_ticks_are_remembered_for_a_while() -> None:

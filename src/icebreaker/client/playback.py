@@ -39,19 +39,20 @@ class Playback:
     """Pieces play one after the other, each at its arrival or when the one before has ended.
 
     Times are seconds since the playback's own start and are given by the caller, never going back. Sound is sampled
-    at ``sample_rate`` Hz.
+    at ``sample_rate`` Hz. The first sound of a reply that finds silence waits ``jitter_s``, in case the next is late.
     """
 
-    def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
+    def __init__(self, sample_rate: int, jitter_s: float = 0.0) -> None:
+        self.sample_rate, self.jitter_s = sample_rate, jitter_s
         self._pieces: list[Piece] = []
         self.underruns: list[tuple[float, float]] = []  # when a reply ran dry, and for how many seconds
 
     def push(self, now_s: float, waveform: Waveform, response_id: str) -> None:
         """``waveform`` [S] arrived. A gap within one reply is an underrun."""
         now = round(now_s * self.sample_rate)
-        start = max(now, self._end)
-        if self._pieces and self._pieces[-1].response_id == response_id and now > self._end:
+        goes_on = bool(self._pieces) and self._pieces[-1].response_id == response_id
+        start = max(now if goes_on else round((now_s + self.jitter_s) * self.sample_rate), self._end)
+        if goes_on and now > self._end:
             self.underruns.append((self._end / self.sample_rate, (now - self._end) / self.sample_rate))
         self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
 

@@ -244,6 +244,7 @@ class Loop:
         """Draw for everybody together, then render and send what is awaited before the rest."""
         leads = self._leads(seated)
         wanted = self.pacing.share({i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak})
+        started = self._clock()
         codes, failed = self.device.draw(wanted)
         self._fail(failed, seated)
         for rows in ([i for i in leads if leads[i] < DRY_S], [i for i in leads if leads[i] >= DRY_S]):
@@ -254,6 +255,7 @@ class Loop:
                     live = seated[index]
                     self._guard(live, live.talking.advance, sound.get(index), self._clock())
             self._flush()
+        self.pacing.made(sum(wanted.values()), self._clock() - started)
         return bool(wanted)
 
     def _transcribe(self) -> bool:

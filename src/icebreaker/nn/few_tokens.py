@@ -6,11 +6,13 @@ whatever only scales (norms, the queries, half of the gate) is multiplied into t
 go straight into the cache's memory. Of a large model reading the weights takes the time, and nothing is to be gained.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["FewTokens", "Layer", "Spots", "multiply", "root_mean_square"]
 
@@ -60,6 +62,7 @@ class FewTokens:
         self.heads, self.kv_heads, self.eps = heads, kv_heads, eps
         self.head_dim = layers[0].out.shape[0] // heads
         self.layers = [self._scaled(layer) for layer in layers]
+        _one_blas_thread()
 
     def __call__(self, x: Array, cos: Array, sin: Array, spots: Spots) -> Array:
         """Run the tokens through all layers.
@@ -115,6 +118,12 @@ class FewTokens:
             bias[:queries] *= self.head_dim**-0.5
         gate_up[:, :ffn] *= 0.5
         return layer._replace(qkv=qkv, qkv_bias=bias, gate_up=gate_up)
+
+
+@functools.cache
+def _one_blas_thread() -> Any:
+    """NumPy's BLAS would spread a hundredth of a millisecond's work over threads, which wait for more by spinning."""
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)  # it lasts: this is kept
 
 
 class _Together(NamedTuple):

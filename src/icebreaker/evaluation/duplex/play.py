@@ -26,6 +26,8 @@ __all__ = ["FRAME_S", "play"]
 Waveform = NDArray[np.float32]
 FRAME_S = 0.04
 FRAME = round(FRAME_S * SAMPLE_RATE)
+JITTER_S = 0.08  # that a listener waits with the first sound of a reply, as the web page does
+WAITS_S = 0.5  # after the user spoke in which a pause of the assistant may be meant
 SETTLED_S = 1.0  # of silence after a complete reply that end a scene early
 
 
@@ -56,7 +58,7 @@ class _Stage:
     """The clock, the loudspeaker, and what the system has said so far."""
 
     def __init__(self, sample_rate: int, session: SessionLike) -> None:
-        self.playback = Playback(sample_rate)
+        self.playback = Playback(sample_rate, JITTER_S)
         self.replies: dict[str, PlayedReply] = {}
         self.failures: list[str] = []
         self.session = session
@@ -208,9 +210,16 @@ class _Microphone:
             sample_rate=playback.sample_rate,
             parts=[self._played(index) for index in range(len(self.starts))],
             replies=list(self.stage.replies.values()),
-            underruns=len(playback.underruns),
+            underruns=sum(not self._spoke_at(start_s, start_s + gap_s) for start_s, gap_s in playback.underruns),
             failures=self.stage.failures,
         )
+
+    def _spoke_at(self, start_s: float, end_s: float) -> bool:
+        """Whether the user speaks in a span, or had just begun to: the assistant may wait to hear what comes of it."""
+        for start, waveform in zip(self.starts, self.waveforms, strict=False):
+            if start < end_s and start_s < start + len(waveform) / SAMPLE_RATE + WAITS_S:
+                return True
+        return False
 
     def _played(self, index: int) -> PlayedPart:
         part, start = self.scene.parts[index], self.starts[index]
