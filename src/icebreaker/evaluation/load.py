@@ -205,8 +205,8 @@ def load_report(tally: Tally, config: LoadConfig, facts: Mapping[str, Any]) -> R
         Table("Counts", ("what", "how many"), [*([*each] for each in counts.items()), ["lost", tally.lost.total()]]),
     ]
     notes = [
-        "Waits are the client's, over the socket. An underrun is a gap within a reply as it plays, with a jitter buffer of "
-        "80 ms, while the user says nothing: when he speaks, the assistant may hold its breath."
+        "Waits are the client's, over the socket. An underrun is a gap within a reply as it plays, behind a buffer "
+        "of 80 ms, while the user says nothing: when he speaks, the assistant may hold its breath."
     ]
     notes += [f"{count} conversations lost: {reason}" for reason, count in tally.lost.most_common(LOST_KEPT)]
     bars = {name: figures[name]["p95"] for name in waits}
