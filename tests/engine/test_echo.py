@@ -84,6 +84,7 @@ def test_a_voice_alone_is_never_explained(voice: Waveform, question: Waveform) -
     loud = [explained for is_loud, explained in found if is_loud]
     assert np.mean(loud) < 0.2
     assert detector.certain
+    assert detector.delay_ms is None
 
 
 def test_nothing_played_explains_nothing(question: Waveform) -> None:

@@ -5,7 +5,8 @@ compares envelopes: the energies in a few bands, 100 times a second, in decibels
 half second is kept while it fits, and with it each band's gain from loudspeaker to microphone. A window is explained by
 echo when its bands are no louder than the played ones through those gains, by more than a margin. The user's voice over
 the echo sticks out of some bands at any moment, and out of all of them in the pauses of the assistant's. Until a delay
-is known, waveforms are compared, see ``coherence.py``: that takes more work, but less of the sound.
+is known, waveforms are compared, see ``coherence.py``, and before one is believed: two voices can have envelopes that
+fit for a while.
 """
 
 from itertools import pairwise
@@ -40,6 +41,8 @@ LOUD_DB = -40.0  # of what was played: its echo would be heard, were there one
 REFUTING = 12  # hops of silence at the microphone, where an echo of something loud was due, that refute a delay
 SPAN_MS = 384.0  # of speech that are surely told from an echo of unknown delay
 COPY, LIKELY_COPY = 7.0, 8.5  # strengths from which they, or shorter ones, may be a copy of what was played
+COPY_THERE = 9.0  # and from which they are one at the delay that the envelopes found
+NEAR = 3  # hops about that delay
 LOOKED_LONG = 60  # windows with something to hear after which no delay found means that there is no echo
 
 Bands = NDArray[np.float32]  # [hops, bands] in dB
@@ -151,14 +154,18 @@ class EchoDetector:
         samples = min(int(span_ms) * SAMPLE_RATE // 1000, len(self._microphone))
         if self._strength[:2] != (self._end, samples):
             near = np.convolve(possible, np.ones(3), "same") > 0  # a delay lies between hops
-            played = np.zeros(MAX_DELAY * HOP + samples, np.float32)
-            first = self._end - len(played)
-            low, high = max(first, self._sound_from), min(self._end, self._sound_from + len(self._sound))
-            if low < high:
-                played[low - first : high - first] = self._sound[low - self._sound_from : high - self._sound_from]
-            delays = np.repeat(near, HOP)[: MAX_DELAY * HOP + 1]
-            self._strength = self._end, samples, copy_strength(played, self._microphone[-samples:], delays)
+            self._strength = self._end, samples, self._strength_at(samples, near)
         return self._strength[2]
+
+    def _strength_at(self, samples: int, hops: NDArray[np.bool_]) -> float:
+        """``copy_strength`` of so much of the microphone, of the delays ``hops`` [MAX_DELAY + 1]."""
+        played = np.zeros(MAX_DELAY * HOP + samples, np.float32)
+        first = self._end - len(played)
+        low, high = max(first, self._sound_from), min(self._end, self._sound_from + len(self._sound))
+        if low < high:
+            played[low - first : high - first] = self._sound[low - self._sound_from : high - self._sound_from]
+        delays = np.repeat(hops, HOP)[: MAX_DELAY * HOP + 1]
+        return copy_strength(played, self._microphone[-samples:], delays)
 
     def may_echo(self, position: int) -> bool:
         """Whether anything that was played can be heard at ``position`` at all."""
@@ -217,6 +224,10 @@ class EchoDetector:
         self._found = (*self._found, best)[-AGREEING:] if fits[best] >= FIT else ()
         if len(self._found) < AGREEING or max(self._found) - min(self._found) > 2:
             return
+        moved = self._delay is None or self._gain is None or abs(best - self._delay) > 2
+        there = np.abs(np.arange(MAX_DELAY + 1) - best) <= NEAR
+        if moved and self._strength_at(len(self._microphone), there) < COPY_THERE:
+            return  # it only sounds alike
         self._fit = float(fits[best])
         loud = (views[best].T > FLOOR_DB + 15) & (heard > FLOOR_DB + 3)  # [SPAN, bands]
         if loud.sum(axis=0).min() == 0 and self._gain is None and loud.sum() < SPAN:
@@ -226,7 +237,6 @@ class EchoDetector:
             gain = np.array([np.median(d[~np.isnan(d)]) if (~np.isnan(d)).any() else np.nan for d in difference.T])
         overall = float(np.nanmedian(gain)) if (~np.isnan(gain)).any() else 0.0
         gain = np.where(np.isnan(gain), overall, gain).astype(np.float32)
-        moved = self._delay is None or self._gain is None or abs(best - self._delay) > 2
         self._gain = (
             gain if moved or self._gain is None else np.minimum(self._gain + 0.5, 0.8 * self._gain + 0.2 * gain)
         )
