@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 __all__ = ["LEAD_S", "LEAN", "Habits"]
 
-LEAD_S = 0.2  # more is heard after an interruption, less than a network's hiccups is a gap
+LEAD_S = 0.15  # more is heard after an interruption, less than a network's hiccups is a gap
 LEAN = 0.25  # below it somebody who fell silent is likely to go on
 
 
