@@ -1,5 +1,8 @@
 """Tokens per second of our decode loop against transformers' ``generate``, and against the memory it must read.
 
+``ours`` is what a dialogue does on a CPU: NumPy for a small model (``models/llm_few_tokens.py``), torch for a large
+one; ``in_torch`` is the same loop without it.
+
 Run: python benchmarks/llm_decode.py [--tokens 48]. Greedy, batch 1, float32, random weights, one thread, whose own CPU
 time is counted: what other processes do at the same time then hardly matters.
 """
@@ -13,6 +16,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from icebreaker.models.llm import LLM
+from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.sampling import GREEDY, sample
 
 SHAPES = {
@@ -44,7 +48,9 @@ def build(shape: dict[str, int]) -> LLM:
             pad_token_id=0,
         )
     )
-    return LLM(model, NoTokenizer())
+    llm = LLM(model, NoTokenizer())
+    llm.ticks = few_tokens_of(llm)
+    return llm
 
 
 @torch.inference_mode()
@@ -58,6 +64,15 @@ def ours(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
         drawn.append(int(token))
         hidden, cache = llm(llm.embed(token[:, None]), cache, one)
     return drawn
+
+
+def in_torch(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
+    """The same in torch alone."""
+    steps, llm.ticks = llm.ticks, None
+    try:
+        return ours(llm, ids, tokens)
+    finally:
+        llm.ticks = steps
 
 
 @torch.inference_mode()
@@ -104,7 +119,8 @@ def main() -> None:
         ids = torch.randint(1, shape["vocab"], (1, PROMPT))
         same = ours(llm, ids, arguments.tokens) == theirs(llm, ids, arguments.tokens)
         rates = {
-            f"{loop.__name__}_tokens_s": round(rate(loop, llm, ids, arguments.tokens), 1) for loop in (ours, theirs)
+            f"{loop.__name__}_tokens_s": round(rate(loop, llm, ids, arguments.tokens), 1)
+            for loop in (ours, in_torch, theirs)
         }
         weights = sum(p.nbytes for p in llm.model.parameters())  # tied: the one matrix is read as the head
         floor = round(bytes_per_second / weights, 1)

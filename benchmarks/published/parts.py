@@ -16,10 +16,12 @@ from benchmarks.published.machine import Machine
 from benchmarks.published.reference import GrowingDecoder, copied
 from benchmarks.published.shapes import Omni
 from icebreaker.dialogue.parts import Parts
+from icebreaker.models.codec_lm_few_tokens import few_codes_of
 from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.codec_stream import CodecStream
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
+from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.llm_ticks import LLMTicks
 
 __all__ = ["RECORDED", "Row", "decode_ticks", "listening", "omni_parts", "speaking"]
@@ -111,6 +113,7 @@ def decode_ticks(
     llm: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
 ) -> Iterator[Row]:
     """One token for every conversation: embedding, layers, head; at batch 1 beside a cache that grows and is copied."""
+    llm.ticks = few_tokens_of(llm)  # as a dialogue does on a CPU
     for context in contexts:
         for batch in batches:
             if not fits(batch * (context + 64) * llm.cache_bytes_per_position()):
@@ -167,6 +170,7 @@ def prefills(llm: LLM, machine: Machine, lengths: tuple[int, ...]) -> Iterator[R
 def speaking(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
     """The speech decoder's start and its codes, and the codec."""
     lm, width, dtype = parts.codec_lm, parts.llm.width, parts.llm.embedding.weight.dtype
+    lm.ticks = few_codes_of(lm)  # as a dialogue does on a CPU
     for batch in batches:
         text, prefix = (torch.randn(batch, n, width, device=machine.device).to(dtype) for n in (6, 6))
         lengths = torch.full((batch,), 6, device=machine.device)
