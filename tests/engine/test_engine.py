@@ -352,7 +352,8 @@ def test_a_long_talker_cannot_starve_others(make_room: Callable[..., Any]) -> No
             if only(events, AudioDelta):
                 break
         assert ticks <= 6
-        room.until(guest, ReplyDone)
+        if not only(events, ReplyDone):  # so short a reply can be whole at once
+            room.until(guest, ReplyDone)
     assert talker.live.talking.under_way
     assert room.engine.stats().underruns == 0
 

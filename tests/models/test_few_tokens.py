@@ -113,5 +113,19 @@ def test_a_full_row_that_is_idle_is_not_written_to() -> None:
         model.step(torch.tensor([1, 2, 3, 4]), after)
 
 
+def test_a_model_that_has_moved_on_is_left_alone() -> None:
+    llm = tiny_llm()
+    llm.ticks = few_tokens_of(llm)
+    model, state = decoder()
+    model.ticks = few_codes_of(model)
+    llm.model.double()
+    model.double()
+    hidden, _ = llm(torch.zeros(1, 2, llm.width), llm.new_cache(1, 8), torch.tensor([2]))
+    logits, _ = model.step(
+        torch.ones(4, dtype=torch.long), state._replace(keys=state.keys.double(), values=state.values.double())
+    )
+    assert hidden.dtype == logits.dtype == torch.float64
+
+
 def test_a_speech_decoder_in_another_precision_is_left_alone() -> None:
     assert few_codes_of(decoder()[0].half()) is None

@@ -66,7 +66,7 @@ class CodecLM(nn.Module):
         if config.prefix:
             self.prefix_input = _input(config)
             self.prefix_layers = _layers(config, config.blocks)
-        self.ticks: Callable[[Tensor, CodecLMState, int, Tensor | None], Tensor] | None = None  # a faster step
+        self.ticks: Callable[[Tensor, CodecLMState, int, Tensor | None], Tensor | None] | None = None  # a faster step
 
     def initial_state(self, batch: int, capacity: int) -> CodecLMState:
         """An empty cache of ``capacity`` entries for each of ``batch`` rows."""
@@ -147,7 +147,9 @@ class CodecLM(nn.Module):
         moved = 1 if active is None else active.to(state.length.dtype)
         after = state._replace(length=state.length + moved, position=state.position + moved)
         if self.ticks is not None:
-            return self.ticks(codes, state, int(state.length.max()) + 1, active), after
+            ticked = self.ticks(codes, state, int(state.length.max()) + 1, active)
+            if ticked is not None:
+                return ticked, after
         write = CacheWriter(state.length)
         x = self.embedding(codes)[:, None]
         rotation = self.rotation(state.position[:, None])

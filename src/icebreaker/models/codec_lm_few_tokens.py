@@ -39,7 +39,7 @@ class CodecLMFewTokens:
         self.head, self.bias = _array((model.head.weight * model.norm.weight).t().contiguous()), _array(model.head.bias)
         self._cos = self._sin = np.zeros((0, self.stack.head_dim), np.float32)  # by position
 
-    def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor:
+    def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor | None:
         """Feed one code to each active row of ``state``, whose cache is written in place at the row's ``length``.
 
         Args:
@@ -49,8 +49,10 @@ class CodecLMFewTokens:
             active: [b] rows that take part; None: all.
 
         Returns:
-            [b, codes + 4] logits, zero in idle rows.
+            [b, codes + 4] logits, zero in idle rows; None: the model is elsewhere or in another precision by now.
         """
+        if not _fits(self.model.head.weight):
+            return None
         busy = [True] * len(codes) if active is None else active.tolist()
         rows = [row for row, takes_part in enumerate(busy) if takes_part]
         logits = np.zeros((len(codes), len(self.bias)), np.float32)
@@ -74,10 +76,12 @@ class CodecLMFewTokens:
 
 def few_codes_of(model: CodecLM) -> CodecLMFewTokens | None:
     """For ``model.ticks``; None where it is on another device, in another precision, or large."""
-    weight, size = model.head.weight, sum(parameter.numel() for parameter in model.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or size > MOST_PARAMETERS:
-        return None
-    return CodecLMFewTokens(model)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return CodecLMFewTokens(model) if _fits(model.head.weight) and size <= MOST_PARAMETERS else None
+
+
+def _fits(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _array(weight: Tensor) -> Array:

@@ -41,10 +41,11 @@ class LLMFewTokens:
             read_length: positions of the longest row, the new ones included.
 
         Returns:
-            [B, L, D] hidden states, zero where nothing was fed; None: these are too many.
+            [B, L, D] hidden states, zero where nothing was fed; None: these are too many, or the model is elsewhere or
+            in another precision by now.
         """
         counts, starts = lengths.tolist(), cache.length.tolist()
-        if sum(counts) > MOST_TOKENS:
+        if sum(counts) > MOST_TOKENS or not _fits(self.llm.embedding.weight):
             return None
         if read_length > len(self._cos):
             self._turn(2 * read_length)
@@ -72,9 +73,8 @@ class LLMFewTokens:
 @torch.no_grad()
 def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     """For ``llm.ticks``; None where it is of another build, on another device, in another precision, or large."""
-    weight = llm.embedding.weight
     size = sum(parameter.numel() for parameter in llm.model.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or size > MOST_PARAMETERS:
+    if not _fits(llm.embedding.weight) or size > MOST_PARAMETERS:
         return None
     try:
         steps = _build(llm)
@@ -88,6 +88,10 @@ def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     assert got is not None
     heard = torch.arange(PROBED) < lengths[:, None]
     return steps if torch.allclose(got[heard], wanted[heard], atol=TOLERANCE, rtol=TOLERANCE) else None
+
+
+def _fits(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _build(llm: LLM) -> LLMFewTokens:
