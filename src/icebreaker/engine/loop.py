@@ -19,6 +19,7 @@ import torch
 
 from icebreaker.audio.vad import Silero, SileroState
 from icebreaker.dialogue.parts import Parts
+from icebreaker.engine.allocator import give_back
 from icebreaker.engine.device import Device
 from icebreaker.engine.live import Live
 from icebreaker.engine.pacing import DRY_S, GUESSED, URGENT_S, Pacing
@@ -31,6 +32,7 @@ FIRST_TOKENS = 24  # tokens that a reply without sound may get in one tick
 WINDOWS_PER_TICK = 8  # of the voice detector, for each session
 IDLE_S = 0.25  # between looks at the clock where nothing happens
 PACED_S = 0.01  # and where somebody is being played to
+GIVE_BACK_S = 30.0  # between returns of free memory, where nothing else is to be done
 GATHER_S = 0.005  # for more to arrive, so that many microphones do not mean many ticks
 REMEMBERED_TICKS = 2000  # for the statistics
 REMEMBERED_REPLIES = 1000
@@ -61,6 +63,7 @@ class Loop:
         self._inbox: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._gave_back_s = clock()
 
     def submit(self, action: Callable[[], None]) -> None:
         """Have the thread do something; from any thread."""
@@ -106,6 +109,9 @@ class Loop:
                 self.ticks_ms.append(1000 * (time.perf_counter() - started))
                 continue
             now = self._clock()
+            if now - self._gave_back_s > GIVE_BACK_S:
+                self._gave_back_s = now
+                give_back()
             wait_s = PACED_S if any(live.waits_for_time(now) for live in self.lives) else IDLE_S
             with self._wake:
                 if not self._inbox and not self._stopping:

@@ -1,0 +1,30 @@
+"""What a process has freed between what it keeps, it gives back."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from icebreaker.engine.allocator import give_back
+
+MIB = 2**20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's: needs Linux with it")
+def test_holes_between_what_is_kept_are_given_back() -> None:
+    blocks = [bytearray(64 * 1024) for _ in range(1600)]  # 100 MiB in pieces too small for a mapping of their own
+    kept = blocks[::2]
+    del blocks
+    before = resident()
+    give_back()
+    assert before - resident() > 30 * MIB
+    assert all(len(each) == 64 * 1024 for each in kept)
+
+
+def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icebreaker.engine.allocator._trim", lambda: None)
+    give_back()
