@@ -36,6 +36,14 @@ def test_between_two_tokens_is_half_of_each(lookup: TokenLookup) -> None:
     torch.testing.assert_close(lookup(10 * halfway), halfway, atol=1e-3, rtol=0.0)
 
 
+def test_more_certainty_says_the_likelier_token_alone(lookup: TokenLookup) -> None:
+    vector = (0.6 * lookup.tokens[1] + 0.4 * lookup.tokens[2]).detach()
+    mixed = lookup(vector)
+    lookup.certainty = 8.0
+    torch.testing.assert_close(lookup(vector), lookup.tokens[1], atol=0.05, rtol=0)
+    assert (lookup(vector) - lookup.tokens[1]).norm() < (mixed - lookup.tokens[1]).norm()
+
+
 def test_reading_leaves_out_pauses_and_repetitions(lookup: TokenLookup) -> None:
     pause = torch.zeros(64)
     rows = torch.stack([pause, lookup.tokens[4], lookup.tokens[4], pause, lookup.tokens[4], lookup.tokens[0], pause])

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from icebreaker.cluster.plan import EnginePlan
+from icebreaker.engine.allocator import bound_caches
 from icebreaker.engine.engine import Engine, EngineConfig
 from icebreaker.engine.store import SessionStore
 from icebreaker.talking import load_dialogue
@@ -14,6 +15,7 @@ __all__ = ["build_engine"]
 
 def build_engine(plan: EnginePlan, store: SessionStore | None) -> Engine:
     """The engine, ready to take sessions, which it keeps in ``store``."""
+    bound_caches()
     if plan.threads:
         torch.set_num_threads(plan.threads)
     dialogue = load_dialogue(plan.model, plan.llm, device=plan.device, dtype=plan.dtype)

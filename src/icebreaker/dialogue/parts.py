@@ -94,6 +94,7 @@ class DialogueSettings:
         preroll_chunks: 160 ms chunks before the start of speech that are heard too (official server: 6).
         max_text_tokens: longest reply (official server: 500).
         max_codes: longest segment, 25 ms each (official: 1000).
+        certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
         codes_per_step: codes drawn per step and speaking row; more is faster, fewer is fairer to others.
         transcribe: whether the task embeddings understand our layout of stage 2; the official layout is not known.
         mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
@@ -111,6 +112,7 @@ class DialogueSettings:
     preroll_chunks: int = 3
     max_text_tokens: int = 500
     max_codes: int = 1000
+    certainty: float = 1.0
     codes_per_step: int = 8
     transcribe: bool = True
     mask_special_codes: bool = True
@@ -118,6 +120,8 @@ class DialogueSettings:
     def __post_init__(self) -> None:
         if min(self.max_text_tokens, self.max_codes, self.codes_per_step) < 1 or self.preroll_chunks < 0:
             raise ValueError("max_text_tokens, max_codes and codes_per_step must be at least 1, preroll_chunks 0")
+        if not self.certainty > 0:
+            raise ValueError(f"certainty: expected a positive number, got {self.certainty}")
 
 
 @dataclass(frozen=True, kw_only=True)

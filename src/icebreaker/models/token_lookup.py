@@ -18,6 +18,7 @@ class TokenLookup(nn.Module):
     def __init__(self, vocabulary: int, llm_dim: int) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.zeros(vocabulary, llm_dim), requires_grad=False)
+        self.certainty = 1.0  # of the mixtures, in use: that many times the log-odds that were trained
 
     @torch.no_grad()
     def follow(self, table: Tensor) -> None:
@@ -41,7 +42,7 @@ class TokenLookup(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """The mixture [..., D] for ``vectors`` [..., D]."""
-        return self.logits(vectors).softmax(dim=-1)[..., 1:] @ self.tokens
+        return (self.certainty * self.logits(vectors)).softmax(dim=-1)[..., 1:] @ self.tokens
 
     @torch.no_grad()
     def read(self, vectors: Tensor) -> list[int]:
