@@ -24,9 +24,9 @@ def constant(
 def test_the_first_sound_is_the_sum_of_what_leads_to_it() -> None:
     costs = constant(hear=0.001, think=0.010, begin=0.005, code=0.0005, render=0.003)
     outcome = simulate(1, costs, HABITS, seconds=60)
-    # The decision falls into a tick that hears (1 ms) and thinks, which gives the first of five tokens; a tenth of a
-    # second is 4 codes, and 13 are held back.
-    first = 0.001 + 5 * 0.010 + 0.005 + 17 * (0.0005 + 0.003 / 8)
+    # The decision falls into a tick that hears (1 ms) and thinks, which gives the first of five tokens; a
+    # fifth of a second is 8 codes, and 13 are held back.
+    first = 0.001 + 5 * 0.010 + 0.005 + 21 * (0.0005 + 0.003 / 8)
     assert outcome.first_ms[0] == pytest.approx(1e3 * first)
     assert outcome.p(0.95) == pytest.approx(1e3 * first)
     assert outcome.gaps == 0
