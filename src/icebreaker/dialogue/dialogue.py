@@ -66,10 +66,11 @@ class Dialogue:
         self.writer = Writer(parts, self.speaker, self.turns.embed)
         if parts.llm.ticks is None:
             parts.llm.ticks = few_tokens_of(parts.llm)
-        if isinstance(parts, Parts) and parts.adapter.lookup is not None:
-            parts.adapter.lookup.certainty = parts.settings.certainty
-        if isinstance(parts, Parts) and parts.codec_lm.ticks is None:
-            parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
+        if isinstance(parts, Parts):
+            if parts.codec_lm.ticks is None:
+                parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
+            if parts.adapter.lookup is not None:
+                parts.adapter.lookup.certainty = parts.settings.certainty
 
     @property
     def sample_rate(self) -> int:

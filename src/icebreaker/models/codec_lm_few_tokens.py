@@ -6,12 +6,10 @@ from torch import Tensor
 
 from icebreaker.models.codec_lm import CodecLM
 from icebreaker.models.codec_lm_cache import CodecLMState
-from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, multiply, root_mean_square
+from icebreaker.nn.few_tokens import FewTokens, Layer, Spots, array_of, fits, multiply, pays, root_mean_square
 from icebreaker.nn.llama import LlamaLayer
 
 __all__ = ["CodecLMFewTokens", "few_codes_of"]
-
-MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
 
 
 class CodecLMFewTokens:
@@ -23,20 +21,23 @@ class CodecLMFewTokens:
         self.stack = FewTokens(
             [
                 Layer(
-                    attention_norm=_array(layer.attention_norm.weight),
-                    qkv=_array(layer.qkv.weight.t().contiguous()),
+                    attention_norm=array_of(layer.attention_norm.weight),
+                    qkv=array_of(layer.qkv.weight.t().contiguous()),
                     qkv_bias=None,
-                    out=_array(layer.out.weight.t().contiguous()),
-                    mlp_norm=_array(layer.mlp_norm.weight),
-                    gate_up=_array(layer.gate_up.weight.t().contiguous()),
-                    down=_array(layer.down.weight.t().contiguous()),
+                    out=array_of(layer.out.weight.t().contiguous()),
+                    mlp_norm=array_of(layer.mlp_norm.weight),
+                    gate_up=array_of(layer.gate_up.weight.t().contiguous()),
+                    down=array_of(layer.down.weight.t().contiguous()),
                 )
                 for layer in layers
             ],
             model.config.heads, model.config.heads, layers[0].mlp_norm.eps,
         )  # fmt: skip
-        self.embedding = _array(model.embedding.weight)
-        self.head, self.bias = _array((model.head.weight * model.norm.weight).t().contiguous()), _array(model.head.bias)
+        self.embedding = array_of(model.embedding.weight)
+        self.head, self.bias = (
+            array_of((model.head.weight * model.norm.weight).t().contiguous()),
+            array_of(model.head.bias),
+        )
         self._cos = self._sin = np.zeros((0, self.stack.head_dim), np.float32)  # by position
 
     def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor | None:
@@ -51,7 +52,7 @@ class CodecLMFewTokens:
         Returns:
             [b, codes + 4] logits, zero in idle rows; None: the model is elsewhere or in another precision by now.
         """
-        if not _fits(self.model.head.weight):
+        if not fits(self.model.head.weight):
             return None
         busy = [True] * len(codes) if active is None else active.tolist()
         rows = [row for row, takes_part in enumerate(busy) if takes_part]
@@ -76,14 +77,4 @@ class CodecLMFewTokens:
 
 def few_codes_of(model: CodecLM) -> CodecLMFewTokens | None:
     """For ``model.ticks``; None where it is on another device, in another precision, or large."""
-    size = sum(parameter.numel() for parameter in model.parameters())
-    return CodecLMFewTokens(model) if _fits(model.head.weight) and size <= MOST_PARAMETERS else None
-
-
-def _fits(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
-def _array(weight: Tensor) -> Array:
-    array: Array = weight.detach().numpy()
-    return array
+    return CodecLMFewTokens(model) if fits(model.head.weight) and pays(model) else None

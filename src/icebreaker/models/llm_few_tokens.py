@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
-from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, root_mean_square
+from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, array_of, fits, pays, root_mean_square
 
 __all__ = ["LLMFewTokens", "few_tokens_of"]
 
 MOST_TOKENS = 16  # more are a matrix product, which torch does faster
-MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
 TOLERANCE = 1e-3  # of hidden states, which are of order 1
 PROBED = 3  # tokens
 
@@ -45,7 +44,7 @@ class LLMFewTokens:
             in another precision by now.
         """
         counts, starts = lengths.tolist(), cache.length.tolist()
-        if sum(counts) > MOST_TOKENS or not _fits(self.llm.embedding.weight):
+        if sum(counts) > MOST_TOKENS or not fits(self.llm.embedding.weight):
             return None
         if read_length > len(self._cos):
             self._turn(2 * read_length)
@@ -73,8 +72,7 @@ class LLMFewTokens:
 @torch.no_grad()
 def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     """For ``llm.ticks``; None where it is of another build, on another device, in another precision, or large."""
-    size = sum(parameter.numel() for parameter in llm.model.parameters())
-    if not _fits(llm.embedding.weight) or size > MOST_PARAMETERS:
+    if not fits(llm.embedding.weight) or not pays(llm.model):
         return None
     try:
         steps = _build(llm)
@@ -90,10 +88,6 @@ def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     return steps if torch.allclose(got[heard], wanted[heard], atol=TOLERANCE, rtol=TOLERANCE) else None
 
 
-def _fits(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
 def _build(llm: LLM) -> LLMFewTokens:
     config, decoder = llm.model.config, llm.model.base_model
     if not llm.attends_to_all:
@@ -107,24 +101,19 @@ def _build(llm: LLM) -> LLMFewTokens:
             raise ValueError("biases elsewhere are not followed")
         layers.append(
             Layer(
-                attention_norm=_array(layer.input_layernorm.weight),
+                attention_norm=array_of(layer.input_layernorm.weight),
                 qkv=_matrix(*(each.weight for each in projections)),
-                qkv_bias=_array(torch.cat(biases)) if biases else None,
+                qkv_bias=array_of(torch.cat(biases)) if biases else None,
                 out=_matrix(attention.o_proj.weight),
-                mlp_norm=_array(layer.post_attention_layernorm.weight),
+                mlp_norm=array_of(layer.post_attention_layernorm.weight),
                 gate_up=_matrix(mlp.gate_proj.weight, mlp.up_proj.weight),
                 down=_matrix(mlp.down_proj.weight),
             )
         )
     stack = FewTokens(layers, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps)
-    return LLMFewTokens(llm, stack, _array(decoder.norm.weight), decoder.rotary_emb)
+    return LLMFewTokens(llm, stack, array_of(decoder.norm.weight), decoder.rotary_emb)
 
 
 def _matrix(*weights: Tensor) -> Array:
     """[in, out] of projections [out, in] of the same input."""
     return np.ascontiguousarray(torch.cat(weights).detach().numpy().T)
-
-
-def _array(weight: Tensor) -> Array:
-    array: Array = weight.detach().numpy()
-    return array

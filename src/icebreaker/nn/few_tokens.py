@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
+from torch import Tensor
 
-__all__ = ["FewTokens", "Layer", "Spots", "multiply", "root_mean_square"]
+__all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "multiply", "pays", "root_mean_square"]
 
+MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
 SINGLY = 3  # vectors up to so many are multiplied one by one: BLAS repacks the matrix for more
 
 Array = NDArray[np.float32]
@@ -183,3 +186,19 @@ def root_mean_square(x: Array, eps: float) -> Array:
     """[N, D] to [N, 1]: what RMSNorm divides by."""
     root: Array = np.sqrt(np.vecdot(x, x) / np.float32(x.shape[1]) + np.float32(eps))[:, None]
     return root
+
+
+def fits(weight: Tensor) -> bool:
+    """Whether a model with such a weight can be run so: on the CPU, in float32."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def pays(model: torch.nn.Module) -> bool:
+    """Whether ``model`` is small enough."""
+    return sum(parameter.numel() for parameter in model.parameters()) <= MOST_PARAMETERS
+
+
+def array_of(weight: Tensor) -> Array:
+    """The same memory."""
+    array: Array = weight.detach().numpy()
+    return array

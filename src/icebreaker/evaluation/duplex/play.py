@@ -216,10 +216,8 @@ class _Microphone:
 
     def _spoke_at(self, start_s: float, end_s: float) -> bool:
         """Whether the user speaks in a span, or had just begun to: the assistant may wait to hear what comes of it."""
-        for start, waveform in zip(self.starts, self.waveforms, strict=False):
-            if start < end_s and start_s < start + len(waveform) / SAMPLE_RATE + WAITS_S:
-                return True
-        return False
+        ends = [start + len(self.waveforms[index]) / SAMPLE_RATE for index, start in enumerate(self.starts)]
+        return any(start < end_s and start_s < end + WAITS_S for start, end in zip(self.starts, ends, strict=True))
 
     def _played(self, index: int) -> PlayedPart:
         part, start = self.scene.parts[index], self.starts[index]
