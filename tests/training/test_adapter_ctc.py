@@ -16,8 +16,9 @@ from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import alignment, encoder_ctc
-from icebreaker.training.adapter_ctc import AdapterCTCConfig, batches, run
+from icebreaker.training.adapter_ctc import AdapterCTCConfig, run
 from icebreaker.training.ears import heard_ids
+from icebreaker.training.heard_pool import drawn
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_batches import SpeechConfig
 
@@ -84,9 +85,9 @@ def test_alignment_goes_on_from_it(finished: AdapterCTCConfig, tmp_path: Path) -
 
 def test_batches_depend_on_seed_and_number_only() -> None:
     pool = list(range(50))
-    ahead = batches(pool, 4, 0, 0)  # type: ignore[arg-type]
+    ahead = drawn(pool, 4, 0, 0)  # type: ignore[arg-type]
     first = [next(ahead) for _ in range(4)]
-    late = batches(pool, 4, 0, 2)  # type: ignore[arg-type]
+    late = drawn(pool, 4, 0, 2)  # type: ignore[arg-type]
     assert [next(late), next(late)] == first[2:]
     assert len({tuple(each) for each in first}) == 4
 

@@ -10,8 +10,10 @@ from transformers import AutoModelForCausalLM
 from icebreaker.models.llm import LLM
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.nn.weights import weights_sha256
+from icebreaker.training.feature_augment import FeatureAugmentConfig
 from icebreaker.training.hearing import load_ears, load_encoder
 from icebreaker.training.llm_tuning import LoraSettings, TuningConfig
+from icebreaker.training.speech_batches import SpeechConfig
 from icebreaker.training.speech_instruct import Asker, SpeechInstructConfig, prompt_of, run
 from icebreaker.training.stage_files import stage_config
 
@@ -92,6 +94,27 @@ def test_half_precision_and_the_lookup(config: SpeechInstructConfig) -> None:
     assert parts["loss"] == pytest.approx(parts["answer"] + 0.5 * parts["token_ctc"], rel=1e-3)
     with pytest.raises(ValueError, match=r"set adaptor\.vocabulary"):
         replace(config, token_ctc_weight=0.5)
+
+
+def test_cuts_are_heard_once_and_a_resumed_run_draws_the_same(config: SpeechInstructConfig) -> None:
+    folder = config.output.parent / "questions"
+    augment = FeatureAugmentConfig(gain=1.0, speed=1.0)
+    cuts = SpeechConfig(
+        questions=str(folder / "manifest.jsonl"), question_features=str(folder / "features"), frames_per_batch=600,
+        augment=augment,
+    )  # fmt: skip
+    config = replace(config, cuts=cuts, recordings=24)
+    run(config)
+    stopped = replace(config, output=config.output.with_name("stopped"))
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, omni.stopping_at(3))
+    run(stopped)
+    assert omni.same_weights(config.output / "model.safetensors", stopped.output / "model.safetensors")
+    same = replace(config, output=config.output.with_name("plain"), cuts=replace(cuts, augment=FeatureAugmentConfig()))
+    run(same)
+    assert not omni.same_weights(config.output / "model.safetensors", same.output / "model.safetensors")
+    with pytest.raises(ValueError, match="cuts are of features"):
+        replace(config, encoder=None, whisper=folder)
 
 
 def test_whispers_ears_from_a_hugging_face_folder(config: SpeechInstructConfig, tmp_path: Path) -> None:

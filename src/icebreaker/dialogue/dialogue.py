@@ -64,13 +64,13 @@ class Dialogue:
         self.turn_head = parts.turn_head if isinstance(parts, Parts) else None  # without one, silence ends a turn
         self.turns = Turns(parts, self.ears, self.speaker)
         self.writer = Writer(parts, self.speaker, self.turns.embed)
+        lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
+        if lookup is not None:
+            lookup.certainty = parts.settings.certainty
         if parts.llm.ticks is None:
             parts.llm.ticks = few_tokens_of(parts.llm)
-        if isinstance(parts, Parts):
-            if parts.codec_lm.ticks is None:
-                parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
-            if parts.adapter.lookup is not None:
-                parts.adapter.lookup.certainty = parts.settings.certainty
+        if isinstance(parts, Parts) and parts.codec_lm.ticks is None:
+            parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
 
     @property
     def sample_rate(self) -> int:

@@ -5,27 +5,26 @@ stage alignment from a random adapter answer 2 % of the questions). Encoder and 
 are computed once, kept in memory, and an adapter takes minutes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icebreaker.config import from_mapping, to_mapping
-from icebreaker.data.manifest import Item
 from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.token_lookup import TokenLookup
-from icebreaker.training.devices import device_of, moved
+from icebreaker.training.devices import device_of
 from icebreaker.training.ears import heard_ids, project, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig
 from icebreaker.training.error_rate import error_rates, plain_words
 from icebreaker.training.frozen import freeze, stays_frozen
+from icebreaker.training.heard_pool import Frames, draw, drawn, listen, padded
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
-from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
+from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
 __all__ = ["AdapterCTCConfig", "run"]
@@ -55,14 +54,6 @@ class AdapterCTCConfig:
             raise ValueError("this stage trains an adapter that looks tokens up; set adapter.vocabulary to the LLM's")
 
 
-@dataclass(frozen=True)
-class Frames:
-    """What the encoder made of one recording."""
-
-    frames: Tensor  # [T, E] float16, on the CPU
-    item: Item
-
-
 def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``adapter.*`` and ``config.json`` in ``config.output``."""
     device = device_of(config)
@@ -80,12 +71,13 @@ def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambd
     adapter.to(device)
     stage = _Stage(config, llm, adapter, adapter.lookup)
     source = SpeechSource(config.data, with_answer=config.answered_only)
-    validation = listen(config, encoder, source.evaluation(("valid",), config.evaluate_recordings))
-    pool = listen(config, encoder, draw(source, config.recordings))
+    chunks = config.chunks.chunk_size, config.chunks.left_chunks
+    validation = listen(encoder, chunks, source.evaluation(("valid",), config.evaluate_recordings))
+    pool = listen(encoder, chunks, draw(source, config.recordings))
     with stays_frozen(llm, "the LLM") as before:
         train(
             Run({"adapter": adapter}, config.optim),
-            lambda first: batches(pool, config.rows, config.optim.seed, first),
+            lambda first: drawn(pool, config.rows, config.optim.seed, first),
             stage.loss, Path(config.output),
             evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
@@ -98,40 +90,6 @@ def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambd
             "evaluation": dict(stage.evaluate(validation)),
         },
     )
-
-
-def draw(source: SpeechSource, recordings: int) -> Iterator[SpeechBatch]:
-    """Training batches that hold about so many recordings together."""
-    for batch in source.batches(0):
-        yield batch
-        recordings -= len(batch.items)
-        if recordings <= 0:
-            return
-
-
-@torch.no_grad()
-def listen(
-    config: AdapterCTCConfig, encoder: Encoder, heard: Iterator[SpeechBatch] | list[SpeechBatch]
-) -> list[Frames]:
-    """The encoder's frames of every recording, at the deployed chunk size."""
-    pool = []
-    for batch in (moved(each, encoder.mean.device) for each in heard):
-        frames, lengths = encoder.encode(
-            batch.fbank, batch.lengths, chunk_size=config.chunks.chunk_size, left_chunks=config.chunks.left_chunks
-        )
-        pool += [
-            Frames(row[:length].half().cpu(), item)
-            for row, length, item in zip(frames, lengths.tolist(), batch.items, strict=True)
-        ]
-    return pool
-
-
-def batches(pool: list[Frames], rows: int, seed: int, first: int) -> Iterator[list[Frames]]:
-    """Endless random batches from number ``first`` on."""
-    while True:
-        chosen = np.random.default_rng((seed, first)).choice(len(pool), min(rows, len(pool)), replace=False)
-        yield [pool[index] for index in chosen]
-        first += 1
 
 
 @dataclass(frozen=True)
@@ -147,9 +105,8 @@ class _Stage:
 
     def speak(self, batch: list[Frames]) -> list[Tensor]:
         """The adapter's vectors, [n, D] per row."""
-        frames = nn.utils.rnn.pad_sequence([row.frames.float() for row in batch], batch_first=True)
-        lengths = torch.tensor([len(row.frames) for row in batch])
-        return project(self.adapter, *moved((frames, lengths), self.lookup.tokens.device))
+        heard = padded(batch, self.lookup.tokens.device)
+        return project(self.adapter, heard.frames, heard.lengths)
 
     @torch.no_grad()
     def evaluate(self, heard: list[Frames]) -> Mapping[str, float]:

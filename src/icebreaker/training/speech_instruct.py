@@ -2,10 +2,11 @@
 
 The encoder is frozen; the loss is the cross entropy of the answer and its end after the chat layout with the speech in
 it. Options: the LLM learns whole, by LoRA, or not at all. Ours, for a small frozen LLM that reads only its own tokens:
-``adaptor.vocabulary`` ends the adaptor in a lookup, and ``token_ctc_weight`` teaches it the question's tokens by CTC.
+``adaptor.vocabulary`` ends the adaptor in a lookup, ``token_ctc_weight`` teaches it the question's tokens by CTC, and
+``cuts`` are varied pieces of the questions, heard once by an encoder of ours: few recordings are learnt by heart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +26,19 @@ from icebreaker.training.devices import device_of
 from icebreaker.training.ears import token_ctc_loss
 from icebreaker.training.error_rate import answered
 from icebreaker.training.frozen import stays_frozen
-from icebreaker.training.hearing import HeardFrames, load_ears
+from icebreaker.training.heard_pool import draw, drawn, listen, padded
+from icebreaker.training.hearing import ChunkedEars, HeardFrames, load_ears
 from icebreaker.training.instruct_batches import Hearing, QuestionConfig, QuestionSource
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.llm_tuning import TunedLLM, TuningConfig
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
+from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
 from icebreaker.training.stage_files import load_into, save_stage
 
 __all__ = ["Asker", "SpeechInstructConfig", "prompt_of", "run"]
+
+
+Asked = tuple[list[Item], HeardFrames]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,8 @@ class SpeechInstructConfig:
     answer_weight: float = 1.0
     token_ctc_weight: float = 0.0
     leading_space: bool = False  # of the question's tokens: as the LLM was taught to read them
+    cuts: SpeechConfig | None = None  # what training hears in place of the recordings of ``questions``
+    recordings: int = 40_000  # drawn once of ``cuts``
     evaluate_every: int = 200
     evaluate_questions: int = 96
     max_new_tokens: int = 40
@@ -62,6 +70,8 @@ class SpeechInstructConfig:
     def __post_init__(self) -> None:
         if (self.encoder is None) == (self.whisper is None):
             raise ValueError("expected either encoder (ours) or whisper")
+        if self.cuts is not None and self.encoder is None:
+            raise ValueError("cuts are of features that an encoder of ours hears; leave them out with whisper")
         if self.token_ctc_weight and not self.adaptor.vocabulary:
             raise ValueError("token_ctc_weight is for an adaptor that looks tokens up; set adaptor.vocabulary, too")
         if self.answer_weight <= 0 and self.tuning.mode != "frozen":
@@ -123,13 +133,13 @@ def run(config: SpeechInstructConfig, progress: Callable[[StepReport], None] = l
         Asker(adaptor, llm, prompt_of(llm, config.chat, config.system, config.instruction)),
         Hearing(ears, keep=config.questions.keep_frames),
     )
-    source, held_out = (QuestionSource(config.questions, split) for split in ("train", "valid"))
+    held_out = QuestionSource(config.questions, "valid")
     with ExitStack() as frozen:
         hashes = {"encoder_sha256": frozen.enter_context(stays_frozen(ears.encoder, "the speech encoder"))}
         if not tuned.learns:
             hashes["llm_weights_sha256"] = frozen.enter_context(stays_frozen(llm, "the LLM"))
         train(
-            training, lambda first: source.batches(first, config.optim.seed), stage.loss, config.output,
+            training, stage.batches(), stage.loss, config.output,
             evaluate=lambda: stage.evaluate(held_out), evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     if tuned.learns:
@@ -145,10 +155,24 @@ class _Stage:
     asker: Asker
     hearing: Hearing
 
-    def loss(self, batch: list[Item]) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def batches(self) -> Callable[[int], Iterator[Asked]]:
+        """Training batches from a number on."""
+        config, seed = self.config, self.config.optim.seed
+        if config.cuts is None:
+            source = QuestionSource(config.questions, "train")
+            return lambda first: ((batch, self.hearing(batch)) for batch in source.batches(first, seed))
+        ears, rows = self.hearing.ears, config.questions.rows
+        assert isinstance(ears, ChunkedEars)
+        chunks = ears.encoder.config.chunk_size, ears.encoder.config.left_chunks
+        pool = listen(ears.encoder, chunks, draw(SpeechSource(config.cuts, with_answer=True), config.recordings))
+        return lambda first: (
+            ([row.item for row in batch], padded(batch, ears.device)) for batch in drawn(pool, rows, seed, first)
+        )
+
+    def loss(self, asked: Asked) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Cross entropy per token of the answers, and CTC of the questions where it is wanted."""
-        config, llm = self.config, self.asker.llm
-        vectors = self.asker.vectors(self.hearing(batch))
+        config, llm, (batch, heard) = self.config, self.asker.llm, asked
+        vectors = self.asker.vectors(heard)
         parts, loss = dict[str, Tensor](), vectors[0].new_zeros(())
         if config.answer_weight:
             answers = [ids_of(llm, item.answer or "") for item in batch]

@@ -59,6 +59,7 @@ class SpokenQAConfig:
     conversations: str | None = None  # folder of text conversations: the questions as they are written
     prompts: int = 8
     classes: int = 4
+    certainty: float = 1.0  # of an adapter that looks tokens up: as the model will be used
     state_weight: float = 1.0
     history_share: float = 0.3  # of the rows come after an earlier exchange, as text
     head_scenes: int = 3000  # for fitting the head at the end; 0 leaves it as it trained
@@ -78,6 +79,8 @@ def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda 
     earlier = stage_config(Path(config.alignment))
     llm = LLM.load(Path(config.llm), device)
     ears = load_ears(Path(config.alignment)).to(device)
+    if ears.adapter.lookup is not None:
+        ears.adapter.lookup.certainty = config.certainty
     torch.manual_seed(config.optim.seed)
     prompts = Prompts(llm.width, int(earlier["prompts"]), int(earlier["tasks"]))
     load_into(prompts, Path(config.alignment), "prompts")
