@@ -6,7 +6,6 @@ template does with a conversation, it does here. Knows nothing of what goes into
 """
 
 import json
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,7 +78,8 @@ class ChatLayout:
             except TemplateError as error:
                 problem = error
                 continue
-            parts = re.split(rf"{mark}h(\d+)e", text)
+            first, *after = text.split(f"{mark}h")  # no pattern: Python would compile one for every new mark
+            parts = [first, *(part for each in after for part in each.split("e", 1))]
             said = [s.content[0] for s in attempt[:1] if s.role == "system" and isinstance(s.content[0], str)]
             if [int(number) for number in parts[1::2]] == holes and all(s.strip() in text for s in said):
                 return self._split(parts)
