@@ -1,6 +1,8 @@
 """What a process has freed between what it keeps, it gives back."""
 
+import gc
 import platform
+import weakref
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,23 @@ def test_holes_between_what_is_kept_are_given_back() -> None:
     give_back()
     assert before - resident() > 30 * MIB
     assert all(len(each) == 64 * 1024 for each in kept)
+
+
+def test_what_only_knows_itself_is_freed() -> None:
+    class Part:
+        other: "Part"
+
+    one, other = Part(), Part()
+    one.other, other.other = other, one
+    gone = weakref.ref(one)
+    gc.disable()
+    try:
+        del one, other
+        assert gone() is not None
+        give_back()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,23 @@ from icebreaker.models.turn_head import TurnHead
 from icebreaker.training.head_fit import fit_head
 
 
-def test_a_separable_problem_is_learnt_whatever_its_scale() -> None:
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_a_separable_problem_is_learnt_whatever_its_scale(hidden: int) -> None:
     torch.manual_seed(0)
     labels = torch.arange(300) % 3
     states = 50 * (torch.eye(3)[labels] + 0.1 * torch.randn(300, 3)) + 1000
-    head = TurnHead(3)
+    head = TurnHead(3, hidden=hidden)
     assert fit_head(head, states, labels) < 0.05
     assert (head(states).argmax(dim=-1) == labels).all()
+
+
+def test_what_no_line_divides_needs_a_hidden_layer() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(2000, 2)
+    labels = (states[:, 0] * states[:, 1] > 0).long()
+    lines, bends = (fit_head(TurnHead(2, hidden=hidden), states, labels) for hidden in (0, 32))
+    assert lines > 0.6
+    assert bends < 0.2
 
 
 def test_states_without_a_label_do_not_count() -> None:

@@ -31,12 +31,17 @@ SOURCES = {
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
     "codec": ("codec",),
-    "codec_lm": ("codec_lm_prefix", "codec_lm_replies", "codec_lm"),  # the later stage where it was run
+    "codec_lm": (
+        "codec_lm_prefix",
+        "codec_lm_more",
+        "codec_lm_replies",
+        "codec_lm",
+    ),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices",
     "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres", "encoder_ctc_asked", "adapter_ctc", "alignment",
-    "spoken_qa", "codec", "codec_lm", "codec_lm_replies", "codec_lm_prefix",
+    "spoken_qa", "codec", "codec_lm", "codec_lm_replies", "codec_lm_more", "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_heard", "backbone")  # the later round where it was run
 
@@ -99,6 +104,7 @@ def _model_config(stages: Mapping[str, Stage]) -> ModelConfig:
             "prompts": heard.entry("prompts"),
             "tasks": heard.entry("tasks"),
             "turn_classes": judged.entry("classes"),
+            "turn_hidden": judged.config.get("head_hidden", 0),
         },
     }
     return sizes_together(ModelConfig, values)

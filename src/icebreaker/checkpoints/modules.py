@@ -27,11 +27,12 @@ PARTS = ("encoder", "adapter", "prompts", "turn_head", "codec_lm", "codec")
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsConfig:
-    """How many prompt and task embeddings there are, and how many classes the turn head has."""
+    """How many prompt and task embeddings there are, and the sizes of the turn head."""
 
     prompts: int = 25
     tasks: int = 20
     turn_classes: int = 4
+    turn_hidden: int = 0  # ours; 0: the head is linear, as published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ def build_modules(config: ModelConfig) -> nn.ModuleDict:
             "encoder": Encoder(config.encoder),
             "adapter": Adapter(config.adapter),
             "prompts": Prompts(width, sizes.prompts, sizes.tasks),
-            "turn_head": TurnHead(width, sizes.turn_classes),
+            "turn_head": TurnHead(width, sizes.turn_classes, sizes.turn_hidden),
             "codec_lm": CodecLM(config.codec_lm),
         }
     # The codec computes filter banks that are in no state dict.

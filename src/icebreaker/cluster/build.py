@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from icebreaker.cluster.plan import EnginePlan
-from icebreaker.engine.allocator import bound_caches
+from icebreaker.engine.allocator import bound_caches, spare_collector
 from icebreaker.engine.engine import Engine, EngineConfig
 from icebreaker.engine.store import SessionStore
 from icebreaker.talking import load_dialogue
@@ -23,4 +23,6 @@ def build_engine(plan: EnginePlan, store: SessionStore | None) -> Engine:
         max_sessions=plan.max_sessions, slots=plan.slots, capacity=plan.capacity, grace_s=plan.grace_s,
         lead_s=plan.lead_s, lean=plan.lean,
     )  # fmt: skip
-    return Engine(dialogue, config, name=Path(plan.model).name, store=store)
+    engine = Engine(dialogue, config, name=Path(plan.model).name, store=store)
+    spare_collector()
+    return engine

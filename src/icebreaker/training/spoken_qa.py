@@ -62,8 +62,8 @@ class SpokenQAConfig:
     certainty: float = 1.0  # of an adapter that looks tokens up: as the model will be used
     state_weight: float = 1.0
     history_share: float = 0.3  # of the rows come after an earlier exchange, as text
+    head_hidden: int = 0  # width of a hidden layer of the state head (ours); 0: none
     head_scenes: int = 3000  # for fitting the head at the end; 0 leaves it as it trained
-    head_ridge: float = 1e-3
     evaluate_every: int = 100
     evaluate_recordings: int = 128
     scenes_per_kind: int = 64  # of unseen voices, in the last evaluation
@@ -87,7 +87,7 @@ def run(config: SpokenQAConfig, progress: Callable[[StepReport], None] = lambda 
     if config.prompts != earlier["prompts"]:
         raise ConfigError(f"prompts is {config.prompts} but stage alignment made {earlier['prompts']}; set both alike")
     prompts.to(device).task_embeddings.requires_grad_(False)
-    head = TurnHead(llm.width, config.classes).to(device)
+    head = TurnHead(llm.width, config.classes, config.head_hidden).to(device)
     training = Run({"prompts": prompts, "turn_head": head}, config.optim, llm=llm.model)
     sounds, unseen = _sounds(config, ("train",)), _sounds(config, EVALUATED)
     stage = _Stage(config, llm, ears, prompts, head, Chat(llm, config.conversations), sounds)
@@ -207,7 +207,7 @@ class _Stage:
             count += len(made)
         seen = torch.cat(states)
         wanted = torch.cat(labels).to(seen.device)
-        loss = fit_head(self.head, seen, wanted, ridge=self.config.head_ridge, ignore=IGNORE)
+        loss = fit_head(self.head, seen, wanted, ignore=IGNORE)
         logger.info("fitted the head to %d scenes: cross entropy %.4f", count, loss)
 
     @torch.no_grad()
