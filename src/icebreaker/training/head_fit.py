@@ -17,7 +17,7 @@ ROWS, RATE, DECAY, DROPPED = 1024, 2e-3, 1e-2, 0.2
 
 
 def fit_head(head: TurnHead, states: Tensor, labels: Tensor, *, steps: int = 1500, ignore: int = 3) -> float:
-    """Minimise the mean cross entropy, from the weights that the head has; the states' scale does not matter.
+    """Minimise the mean cross entropy; the first layer is drawn anew, for states of mean 0 and deviation 1.
 
     Args:
         head: changed in place.
@@ -39,11 +39,12 @@ def fit_head(head: TurnHead, states: Tensor, labels: Tensor, *, steps: int = 150
     mean, deviation = states.mean(dim=0), states.std(dim=0, correction=0).clamp(min=1e-5)
     standard = (states - mean) / deviation
     first = head.linear if head.hidden is None else head.hidden
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        first.weight *= deviation
+        first.weight.copy_(torch.randn(first.weight.shape, generator=generator) * first.in_features**-0.5)
+        first.bias.zero_()
     optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         rows = torch.randint(len(standard), (min(ROWS, len(standard)),), generator=generator).to(states.device)
         read = head.between(standard[rows])
