@@ -12,6 +12,7 @@ import pytest
 import torch
 from conversing import CLIENT, QWEN, SPEECH, ask, context_is_fresh, only, said, sound, speak, written
 
+from icebreaker.duplex import DuplexConfig
 from icebreaker.engine.messages import (
     AddItem,
     Append,
@@ -218,12 +219,20 @@ def test_what_can_never_fit_is_refused(make_room: Callable[..., Any]) -> None:
 # Turns.
 
 
+def test_the_model_says_from_where_its_head_is_believed(room: Any) -> None:
+    session = room.enter(SessionConfig(turns="model"))
+    own = room.engine.device.duplex
+    assert own == DuplexConfig()  # the model of these tests names no other
+    assert session.live.listening.attention.patience.take == own.take_threshold < 1
+    assert room.engine.device.dialogue.settings.duplex.take_threshold == 1.0  # the dialogue itself takes no turn
+
+
 @pytest.mark.parametrize(("turns", "silence_ms"), [("silence", 500), ("model", 1600)])
 def test_a_spoken_turn(room: Any, question: np.ndarray, turns: str, silence_ms: float) -> None:
     """The silence that ends it is the client's, or the longest for a head that never leans to taking the turn."""
     session = room.enter(SessionConfig(turns=turns))  # type: ignore[arg-type]
-    never = room.engine.device.dialogue
-    never.settings = replace(never.settings, duplex=replace(never.settings.duplex, take_threshold=1.0))
+    device = room.engine.device
+    device.duplex = replace(device.duplex, take_threshold=1.0, ignore_threshold=1.0)
     events: list[Any] = []
     speak(room, session, question, events)
     if not only(events, ReplyDone):

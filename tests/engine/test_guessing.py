@@ -29,8 +29,8 @@ PAUSE = np.zeros(8800, np.float32)  # 550 ms: long enough to guess, too short to
 
 def converse(room: Any, config: SessionConfig, waveform: np.ndarray) -> tuple[Any, list[Any]]:
     """Say something, and listen to the end of the answer."""
-    never = room.engine.device.dialogue  # a head that never takes the turn
-    never.settings = replace(never.settings, duplex=replace(never.settings.duplex, take_threshold=1.0))
+    device = room.engine.device  # a head that never takes the turn
+    device.duplex = replace(device.duplex, take_threshold=1.0, ignore_threshold=1.0)
     session = room.enter(config)
     events: list[Any] = []
     speak(room, session, waveform, events)

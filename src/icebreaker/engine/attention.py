@@ -34,7 +34,7 @@ class Attention:
     @property
     def patience(self) -> Patience:
         """How long to wait."""
-        return patience(self.live.config, self.live.settings.duplex.take_threshold)
+        return patience(self.live.config, self.live.duplex.take_threshold)
 
     def window(self, heard: Heard | None) -> Waveform | None:
         """The next window [512] for the voice detector, if it is due while ``heard`` is listened to."""

@@ -49,6 +49,7 @@ class Device:
     """A dialogue's models and the state of all slots."""
 
     def __init__(self, dialogue: Dialogue, slots: int, capacity: int) -> None:
+        self.duplex = dialogue.settings.duplex  # what the model's state head is to be believed from
         settings = replace(dialogue.settings, duplex=NEVER, preroll_chunks=0)
         self.dialogue = Dialogue(replace(dialogue.model, settings=settings))
         self.llm = dialogue.model.llm

@@ -114,7 +114,7 @@ class Listening:
             return
         _, take, ignore = probabilities
         patience, quiet_ms = self.attention.patience, self.attention.ear.quiet_ms
-        heard.ignores = heard.ignores + 1 if ignore > self.live.settings.duplex.ignore_threshold else 0
+        heard.ignores = heard.ignores + 1 if ignore > self.live.duplex.ignore_threshold else 0
         heard.takes = heard.takes + 1 if take > patience.take else 0
         paused = quiet_ms >= PAUSE_MS
         heard.opinion = heard.opinion.heard(take, ignore) if paused else Opinion()

@@ -1,6 +1,7 @@
 """What the parts of a live conversation share. Knows none of them."""
 
 from icebreaker.dialogue.parts import DialogueSettings
+from icebreaker.duplex import DuplexConfig
 from icebreaker.engine.device import Device, Slot
 from icebreaker.engine.echo import EchoDetector
 from icebreaker.engine.habits import Habits
@@ -44,6 +45,11 @@ class Shared:
     def settings(self) -> DialogueSettings:
         """Of the model."""
         return self.device.dialogue.settings
+
+    @property
+    def duplex(self) -> DuplexConfig:
+        """The model's own thresholds of its state head; ``settings`` has none, since the engine decides."""
+        return self.device.duplex
 
     def emit(self, event: SessionEvent) -> None:
         """Tell whoever listens."""
