@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -193,12 +194,16 @@ def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None
 
 
 def test_the_configurations_fit() -> None:
-    first = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
-    two = load_toml(ROOT / "configs" / "mini" / "codec_lm_replies.toml", codec_lm.CodecLMTrainingConfig)
-    assert two.start_from == first.output
-    assert two.model == dataclasses.replace(first.model, dropout=two.model.dropout)
-    three = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
-    assert three.codec_lm == two.output
-    assert (two.data, two.neighbours, two.code_noise) == (three.data, three.neighbours, three.code_noise)
+    rounds = [
+        load_toml(ROOT / "configs" / "mini" / f"{name}.toml", codec_lm.CodecLMTrainingConfig)
+        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more")
+    ]
+    for earlier, later in pairwise(rounds):
+        assert later.start_from == earlier.output
+        assert later.model == dataclasses.replace(earlier.model, dropout=later.model.dropout)
+    last = rounds[-1]
+    prefix = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
+    assert prefix.codec_lm == last.output
+    assert (last.data, last.neighbours, last.code_noise) == (prefix.data, prefix.neighbours, prefix.code_noise)
     with pytest.raises(ConfigError, match=r"model\.prefix must be false"):
         load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig, ["model.prefix=true"])
