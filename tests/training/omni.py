@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import speech
 import tiny_folder
 import torch
@@ -84,6 +85,15 @@ def stopping_at(step: int) -> Callable[[Any], None]:
             raise KeyboardInterrupt
 
     return stop
+
+
+def stopped_and_resumed(run: Callable[..., None], config: Any) -> Any:
+    """Run ``config`` in another folder with a stop at step 3; returns its configuration."""
+    stopped = replace(config, output=config.output.with_name("stopped"))
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, stopping_at(3))
+    run(stopped)
+    return stopped
 
 
 def same_weights(one: Path, other: Path) -> bool:

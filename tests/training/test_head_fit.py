@@ -12,7 +12,7 @@ def test_a_separable_problem_is_learnt_whatever_its_scale(hidden: int) -> None:
     labels = torch.arange(300) % 3
     states = 50 * (torch.eye(3)[labels] + 0.1 * torch.randn(300, 3)) + 1000
     head = TurnHead(3, hidden=hidden)
-    assert fit_head(head, states, labels) < 0.1
+    assert fit_head(head, states, labels, steps=4000) < 0.05
     assert (head(states).argmax(dim=-1) == labels).all()
 
 

@@ -70,10 +70,7 @@ def test_low_rank_additions_are_low_rank(config: SpeechInstructConfig) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(config: SpeechInstructConfig, mode: str) -> None:
     config = replace(config, tuning=replace(LORA, mode=mode, lr_scale=0.5))  # type: ignore[arg-type]
     run(config)
-    stopped = replace(config, output=config.output.with_name("stopped"))
-    with pytest.raises(KeyboardInterrupt):
-        run(stopped, omni.stopping_at(3))
-    run(stopped)
+    stopped = omni.stopped_and_resumed(run, config)
     for name in ("model.safetensors", *(["llm/model.safetensors"] if mode != "frozen" else [])):
         assert omni.same_weights(config.output / name, stopped.output / name)
 
@@ -105,10 +102,7 @@ def test_cuts_are_heard_once_and_a_resumed_run_draws_the_same(config: SpeechInst
     )  # fmt: skip
     config = replace(config, cuts=cuts, recordings=24)
     run(config)
-    stopped = replace(config, output=config.output.with_name("stopped"))
-    with pytest.raises(KeyboardInterrupt):
-        run(stopped, omni.stopping_at(3))
-    run(stopped)
+    stopped = omni.stopped_and_resumed(run, config)
     assert omni.same_weights(config.output / "model.safetensors", stopped.output / "model.safetensors")
     same = replace(config, output=config.output.with_name("plain"), cuts=replace(cuts, augment=FeatureAugmentConfig()))
     run(same)

@@ -71,10 +71,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, dtype: str, reques
     config = request.getfixturevalue(kind)
     config = replace(config, optim=replace(config.optim, dtype=dtype))
     run(config)
-    stopped = replace(config, output=config.output.with_name("stopped"))
-    with pytest.raises(KeyboardInterrupt):
-        run(stopped, omni.stopping_at(3))
-    run(stopped)
+    stopped = omni.stopped_and_resumed(run, config)
     assert omni.same_weights(config.output / "model.safetensors", stopped.output / "model.safetensors")
 
 

@@ -31,12 +31,8 @@ SOURCES = {
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
     "codec": ("codec",),
-    "codec_lm": (
-        "codec_lm_prefix",
-        "codec_lm_more",
-        "codec_lm_replies",
-        "codec_lm",
-    ),  # the later stage where it was run
+    # The latest stage that was run.
+    "codec_lm": ("codec_lm_prefix", "codec_lm_more", "codec_lm_replies", "codec_lm"),
 }
 RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices",
