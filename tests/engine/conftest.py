@@ -72,8 +72,16 @@ def room(parts: Parts) -> Room:
 
 @pytest.fixture
 def make_room(parts: Parts) -> Callable[..., Room]:
-    def make(store: SessionStore | None = None, max_text_tokens: int | None = None, **options: float) -> Room:
-        settings = replace(parts.settings, max_text_tokens=max_text_tokens or parts.settings.max_text_tokens)
+    def make(
+        store: SessionStore | None = None,
+        max_text_tokens: int | None = None,
+        alignment_layers: tuple[int, ...] = (),
+        **options: float,
+    ) -> Room:
+        settings = replace(
+            parts.settings, max_text_tokens=max_text_tokens or parts.settings.max_text_tokens,
+            alignment_layers=alignment_layers,
+        )  # fmt: skip
         sizes = {"max_sessions": 8, "slots": 3, "capacity": 512, **options}
         return Room(replace(parts, settings=settings), EngineConfig(**sizes), store)  # type: ignore[arg-type]
 

@@ -447,7 +447,7 @@ def test_bad_sound_is_named(room: Any) -> None:
 
 def test_resume_after_leaving_and_after_a_kill(make_room: Callable[..., Any], tmp_path: Path) -> None:
     store = SessionStore(tmp_path)
-    room = make_room(store=store)
+    room = make_room(store=store, alignment_layers=(0,))
     session = room.enter(CLIENT)
     session.push(AddItem(item=Item(id="spoken", role="user"), waveform=SPEECH))
     done = only(ask(room, session, "And this."), ReplyDone)[0].reply
@@ -459,13 +459,14 @@ def test_resume_after_leaving_and_after_a_kill(make_room: Callable[..., Any], tm
     assert [event.item for event in again.outbox.take()] == list(items)
     room.engine._writer.submit(int).result()  # as far as the disk is concerned, the process is killed now
 
-    other = make_room(store=SessionStore(tmp_path))
+    other = make_room(store=SessionStore(tmp_path), alignment_layers=(0,))
     revived = other.enter(CLIENT, resume=session.id)
     assert [event.item for event in revived.outbox.take()] == list(items)
     assert _readable(revived, other) == _readable(session, room)
     assert len(revived.live.talking.reading(CLIENT, room=0)) == len(keys)
     entry = revived.live.memory.find(done.items[0].id)
     assert entry.spans == session.live.memory.find(done.items[0].id).spans
+    assert all(span.words for span in entry.spans if span.stop_sample)
     ours, theirs = (s.live.memory.blobs[s.live.memory.find("spoken").blob] for s in (revived, session))
     assert torch.equal(ours, theirs)
     assert said(ask(other, revived, "Go on.")) == said(ask(room, again, "Go on."))

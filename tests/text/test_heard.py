@@ -33,6 +33,15 @@ def test_whole_words_that_were_played_count_as_heard(played: int, tokens: int, t
     assert heard_text(SPOKEN, played) == text
 
 
+def test_words_whose_end_is_known_count_when_they_have_been_said() -> None:
+    known = SpokenSegment(FIRST, 0, 1400, ((3, 200), (11, 400), (14, 1400)))
+    for played, text in ((199, ""), (200, "The"), (399, "The"), (400, "The capital"), (1400, "The capital of")):
+        assert heard_text([known], played) == text
+    cut = SpokenSegment(SECOND, 1500, 3200, ((7, 1600),))  # no more was said yet
+    assert heard_text([known, cut], 3199) == "The capital of France"
+    assert heard_text([SpokenSegment(FIRST, 0, 1400, ())], 1399) == ""
+
+
 def test_hearing_never_goes_back() -> None:
     counts = [heard_tokens(SPOKEN, played) for played in range(0, 3300, 10)]
     assert counts == sorted(counts)

@@ -95,6 +95,8 @@ class DialogueSettings:
         max_text_tokens: longest reply (official server: 500).
         max_codes: longest segment, 25 ms each (official: 1000).
         certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
+        alignment_layers: of the speech decoder, trained to look at the word they speak (``alignment_layers`` of stage
+            codec_lm): they tell which words were heard of a reply that is cut. None: its letters are spread evenly.
         codes_per_step: codes drawn per step and speaking row; more is faster, fewer is fairer to others.
         transcribe: whether the task embeddings understand our layout of stage 2; the official layout is not known.
         mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
@@ -113,6 +115,7 @@ class DialogueSettings:
     max_text_tokens: int = 500
     max_codes: int = 1000
     certainty: float = 1.0
+    alignment_layers: tuple[int, ...] = ()
     codes_per_step: int = 8
     transcribe: bool = True
     mask_special_codes: bool = True

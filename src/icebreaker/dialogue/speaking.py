@@ -9,6 +9,8 @@ from torch import Tensor
 
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.state import DialogueState, Manner, Reply, Row, Speaking, with_row
+from icebreaker.dialogue.word_ends import word_ends
+from icebreaker.errors import ConfigError
 from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStream, CodecStreamState, OfficialWaveOut
 from icebreaker.models.sampling import sample
@@ -36,6 +38,12 @@ class Speaker:
         self.stream = CodecStream(parts.codec)
         wave = parts.settings.wave_out
         self.official = OfficialWaveOut(parts.codec, parts.voice, wave) if wave.rule == "official" else None
+        layers = range(parts.codec_lm.config.blocks)
+        if wrong := set(self.settings.alignment_layers).difference(layers):
+            raise ConfigError(
+                f"alignment_layers: {wrong.pop()} is none of the speech decoder's layers 0 to {layers[-1]}; leave it "
+                "empty where none was trained to look at the words it speaks"
+            )
 
     @property
     def sample_rate(self) -> int:
@@ -111,7 +119,7 @@ class Speaker:
         new, state = self._render(drawn, state) if self.official is None else self._render_official(drawn, state)
         for i, waveform in new.items():
             audio[i] = waveform
-            state = _heard_next(state, i, len(waveform))
+            state = self._heard_next(state, i, len(waveform))
         return audio, state
 
     def spans(self, reply: Reply) -> tuple[SpokenSegment, ...]:
@@ -120,12 +128,12 @@ class Speaker:
             return reply.spoken
         now, rate = reply.speaking, self.sample_rate
         longest = int(len(now.segment.text) * SECONDS_PER_LETTER * rate)
-        stop = max(reply.samples, now.start_sample + longest)
-        return (*reply.spoken, SpokenSegment(now.segment, now.start_sample, stop))
+        return (*reply.spoken, self._span(reply, now, max(reply.samples, now.start_sample + longest)))
 
     def _start(self, index: int, row: Row, reply: Reply, state: DialogueState) -> tuple[Row, DialogueState]:
         segment, *queue = reply.queue
-        ids = self._spoken_ids(segment)
+        text = self._spoken_text(segment)
+        ids = self.parts.llm.tokenizer.encode(text, add_special_tokens=False) if text else []
         if ids:
             wave = self.official.initial_state(reply.packets == 0) if self.official else None
             speaking = Speaking(segment, self.parts.codec_lm.config.sos, reply.samples, wave=wave)
@@ -143,9 +151,8 @@ class Speaker:
         held = 0 if self.official else -(-self.stream.delay_samples // hop)
         return math.ceil(seconds * self.sample_rate / hop) + max(0, held - len(now.history))
 
-    def _spoken_ids(self, segment: Segment) -> list[int]:
-        text = post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)
-        return list(self.parts.llm.tokenizer.encode(text, add_special_tokens=False)) if text else []
+    def _spoken_text(self, segment: Segment) -> str:
+        return post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)
 
     def _prefill_row(self, index: int, ids: list[int], hidden: Tensor, state: DialogueState) -> DialogueState:
         parts, batch = self.parts, len(state.rows)
@@ -244,6 +251,27 @@ class Speaker:
             state = _with_reply(state, i, speaking=replace(now, wave=wave))
         return audio, state
 
+    def _heard_next(self, state: DialogueState, index: int, new_samples: int) -> DialogueState:
+        """Count new audio, and close the segment if it is complete."""
+        reply, now = state.rows[index].reply, _speaking(state, index)
+        assert reply is not None
+        samples, packets = reply.samples + new_samples, reply.packets + int(new_samples > 0)
+        if not now.ended:
+            return _with_reply(state, index, samples=samples, packets=packets)
+        spoken = (*reply.spoken, self._span(reply, now, samples))
+        return _with_reply(state, index, samples=samples, packets=packets, speaking=None, spoken=spoken)
+
+    def _span(self, reply: Reply, now: Speaking, stop: int) -> SpokenSegment:
+        segment, words = now.segment, None
+        if self.settings.alignment_layers and now.history:
+            ends = word_ends(
+                self.parts, segment.text, self._spoken_text(segment),
+                torch.stack(reply.hidden[segment.start : segment.stop]), now.history, whole=now.ended,
+            )  # fmt: skip
+            hop = self.parts.codec.config.hop_length
+            words = tuple((letters, now.start_sample + hop * codes) for letters, codes in ends)
+        return SpokenSegment(segment, now.start_sample, stop, words)
+
 
 def _speech(state: DialogueState) -> CodecLMState:
     assert isinstance(state.speech, CodecLMState)
@@ -255,18 +283,6 @@ def _speaking(state: DialogueState, index: int) -> Speaking:
     assert reply is not None
     assert reply.speaking is not None
     return reply.speaking
-
-
-def _heard_next(state: DialogueState, index: int, new_samples: int) -> DialogueState:
-    """Count new audio, and close the segment if it is complete."""
-    reply, now = state.rows[index].reply, _speaking(state, index)
-    assert reply is not None
-    samples, packets = reply.samples + new_samples, reply.packets + int(new_samples > 0)
-    if not now.ended:
-        return _with_reply(state, index, samples=samples, packets=packets)
-    span = SpokenSegment(now.segment, now.start_sample, samples)
-    spoken = (*reply.spoken, span)
-    return _with_reply(state, index, samples=samples, packets=packets, speaking=None, spoken=spoken)
 
 
 def _grown(state: CodecLMState, needed: int) -> CodecLMState:

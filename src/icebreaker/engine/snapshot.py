@@ -18,7 +18,7 @@ from icebreaker.text.segment import Segment
 
 __all__ = ["Snapshot", "restore", "snapshot"]
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def snapshot(session_id: str, memory: Memory, replies: int, model: str) -> Snaps
     entries = []
     for entry in memory.conversation:
         assert isinstance(entry, Remembered)
-        spans = [[asdict(span.segment), span.start_sample, span.stop_sample] for span in entry.spans]
+        spans = [[asdict(span.segment), span.start_sample, span.stop_sample, span.words] for span in entry.spans]
         plain = {"blob": entry.blob, "tokens": entry.tokens, "heard": entry.heard, "forgotten": entry.forgotten}
         entries.append({"item": asdict(entry.item), "spans": spans, **plain})
     data = {"version": VERSION, "model": model, "replies": replies, "saved_at": time.time(), "entries": entries}
@@ -61,10 +61,7 @@ def restore(saved: Stored, memory: Memory, model: str) -> int:
     except SafetensorError as error:
         raise SessionNotFound("what is stored of the session is damaged; start a new one") from error
     for each in saved.data["entries"]:
-        spans = tuple(
-            SpokenSegment(Segment(segment["text"], segment["start"], tuple(segment["ends"])), start, stop)
-            for segment, start, stop in each["spans"]
-        )
+        spans = tuple(_span(*span) for span in each["spans"])
         blob = 0
         if each["blob"]:
             blob = memory.new_blob()
@@ -73,3 +70,8 @@ def restore(saved: Stored, memory: Memory, model: str) -> int:
         entry = Remembered(item, blob, tuple(each["tokens"]), each["heard"], spans, each["forgotten"])
         memory.add(entry)
     return int(saved.data["replies"])
+
+
+def _span(segment: dict[str, Any], start: int, stop: int, words: list[tuple[int, int]] | None) -> SpokenSegment:
+    text = Segment(segment["text"], segment["start"], tuple(segment["ends"]))
+    return SpokenSegment(text, start, stop, None if words is None else tuple((end, said) for end, said in words))

@@ -181,9 +181,27 @@ class CodecLM(nn.Module):
             prefix_lengths: [B].
             padded_positions: speech positions start after the *padded* context, as in the official implementation.
         """
+        stacked, context = self.teach(
+            text, text_lengths, codes, code_lengths, prefix, prefix_lengths, padded_positions=padded_positions
+        )
+        return Taught(self.head(self.norm(stacked.output[:, context:])), stacked, context)
+
+    def teach(
+        self,
+        text: Tensor,
+        text_lengths: Tensor,
+        codes: Tensor,
+        code_lengths: Tensor,
+        prefix: Tensor | None = None,
+        prefix_lengths: Tensor | None = None,
+        *,
+        padded_positions: bool = False,
+        depth: int | None = None,
+    ) -> tuple[Stacked, int]:
+        """What the first ``depth`` layers (None: all) make of the same, and how many positions are context."""
         before = None
         if prefix is not None and prefix_lengths is not None:
-            before = self.prefix_cache(prefix, prefix_lengths)
+            before = self.prefix_cache(prefix, prefix_lengths, depth)
         context, lengths = self.context(text, text_lengths)
         said = torch.arange(codes.shape[1], device=codes.device) < code_lengths[:, None]
         speech = F.pad(codes.where(said, self.config.pad), (1, 0), value=self.config.sos)
@@ -193,9 +211,7 @@ class CodecLM(nn.Module):
         after = starts[:, None] + steps[: speech.shape[1]]
         positions = torch.cat([steps[: context.shape[1]].expand(len(x), -1), after], dim=1)
         mask = training_mask(context.shape[1], lengths, speech.shape[1])
-        stacked = self._stack(x, positions, mask, before)
-        logits = self.head(self.norm(stacked.output[:, context.shape[1] :]))
-        return Taught(logits, stacked, context.shape[1])
+        return self._stack(x, positions, mask, before, depth), context.shape[1]
 
     def context(self, text: Tensor, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """bos and the pre-NN's output [B, 1 + split * Lt, hidden], and their valid counts [B]."""
@@ -206,14 +222,14 @@ class CodecLM(nn.Module):
         bos = self.embedding.weight[self.config.bos].expand(len(x), 1, -1)
         return torch.cat([bos, x], dim=1), lengths + 1
 
-    def prefix_cache(self, prefix: Tensor, prefix_lengths: Tensor) -> Prefix:
+    def prefix_cache(self, prefix: Tensor, prefix_lengths: Tensor, depth: int | None = None) -> Prefix:
         """Keys and values that the prefix layers make of hidden states [B, Lp, llm_dim]; their output is dropped."""
         if not self.config.prefix:
             raise ValueError("a prefix was given, but the model has no prefix layers; give None")
         x, lengths = self.pieces(prefix, self.prefix_input), prefix_lengths * self.config.split
         rotation, mask = self.rotation(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
         cache = Prefix([], [], lengths)
-        for layer in self.prefix_layers:
+        for layer in self.prefix_layers[:depth]:
             x, key, value = layer(x, rotation, mask)
             cache.keys.append(key)
             cache.values.append(value)
@@ -225,14 +241,16 @@ class CodecLM(nn.Module):
         pieces: Tensor = project(vectors.reshape(batch, length * self.config.split, -1))
         return pieces
 
-    def _stack(self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None) -> Stacked:
+    def _stack(
+        self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None, depth: int | None = None
+    ) -> Stacked:
         rotation = self.rotation(positions)
         if before is not None:
             seen = valid(before.keys[0].shape[2], before.lengths) & (before.lengths > 0)[:, None, None, None]
             seen, mask = seen.expand(-1, -1, x.shape[1], -1), mask.expand(len(x), 1, x.shape[1], -1)
             mask = torch.cat([seen, mask], dim=-1)
         stacked = Stacked(x, [], [], [], mask)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers[:depth]):
             query, key, value = layer.project(x, rotation)  # type: ignore[operator]
             if before is not None:
                 key = torch.cat([before.keys[index], key], dim=2)

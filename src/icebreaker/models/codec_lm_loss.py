@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from icebreaker.models.codec_lm import CodecLMConfig, Taught
+from icebreaker.models.codec_lm_attention import text_attention
 
 __all__ = ["accuracy", "alignment_loss", "cross_entropy", "targets"]
 
@@ -51,13 +52,9 @@ def alignment_loss(taught: Taught, first: Tensor, last: Tensor, layer: int, spli
     Returns:
         mean negative logarithm of the attention to the word, over all steps that speak one.
     """
-    stacked, speech = taught.stacked, slice(taught.context, None)
-    query, key = stacked.queries[layer][:, :, speech], stacked.keys[layer]
-    scores = query @ key.mT / key.shape[-1] ** 0.5
-    weights = scores.masked_fill(~stacked.mask[:, :, speech], -torch.inf).softmax(dim=-1).mean(dim=1)
-    begin = stacked.mask.shape[-1] - stacked.mask.shape[-2] + 1  # past prefix and bos
-    place = torch.arange(weights.shape[-1], device=weights.device) - begin
-    on_word = (place >= split * first[..., None]) & (place < split * last[..., None])
+    weights = text_attention(taught.stacked, taught.context, layer, split)
+    place = torch.arange(weights.shape[-1], device=weights.device)
+    on_word = (place >= first[..., None]) & (place < last[..., None])
     known = first >= 0
     amount = (weights * on_word).sum(dim=-1)[known]
     loss: Tensor = -(amount + 1e-6).log().mean() if len(amount) else weights.new_zeros(())

@@ -14,11 +14,16 @@ __all__ = ["SpokenSegment", "heard_text", "heard_tokens"]
 
 @dataclass(frozen=True)
 class SpokenSegment:
-    """A segment and where its audio lies in the reply's waveform, in samples: [start_sample, stop_sample)."""
+    """A segment and where its audio lies in the reply's waveform, in samples: [start_sample, stop_sample).
+
+    ``words`` are the letters of the segment up to the end of each word, and the sample at which it has been said; of a
+    segment that was cut, as far as they were said. ``None``: not known.
+    """
 
     segment: Segment
     start_sample: int
     stop_sample: int
+    words: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.start_sample <= self.stop_sample:
@@ -28,8 +33,8 @@ class SpokenSegment:
 def heard_tokens(spoken: Sequence[SpokenSegment], played_samples: int) -> int:
     """How many tokens of the reply count as heard when ``played_samples`` of its waveform were played.
 
-    A segment that played to its end counts whole; in the one that was cut, a word counts once its share of the
-    segment's letters has been played.
+    A segment that played to its end counts whole; in the one that was cut, a word counts once it has been said, or,
+    where that is not known, once its share of the segment's letters has been played.
 
     Args:
         spoken: the reply's segments in order.
@@ -57,9 +62,11 @@ def heard_text(spoken: Sequence[SpokenSegment], played_samples: int) -> str:
 
 
 def _heard_within(spoken: SpokenSegment, played_samples: int) -> int:
-    length = spoken.stop_sample - spoken.start_sample
-    fraction = max(0, played_samples - spoken.start_sample) / length if length else 0.0
     text = spoken.segment.text
-    limit = int(fraction * len(text))
-    words = [match.end() for match in re.finditer(r"\S+", text) if match.end() <= limit]
+    if spoken.words is not None:
+        words = [end for end, said in spoken.words if said <= played_samples]
+    else:
+        length = spoken.stop_sample - spoken.start_sample
+        limit = int(max(0, played_samples - spoken.start_sample) / length * len(text)) if length else 0
+        words = [match.end() for match in re.finditer(r"\S+", text) if match.end() <= limit]
     return sum(end <= words[-1] for end in spoken.segment.ends) if words else 0
