@@ -42,6 +42,7 @@ class DataConfig:
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
     natural: int = 5000  # of the neural voices, see neural_voices.py
     held_out_natural: int = 80
+    more_natural: int = 0  # questions, of Kokoro alone
     sentences: int = 16_000
     asides: int = 600  # of each kind
     answers: int | None = None  # distinct answers that are spoken; None: all of them
@@ -83,7 +84,8 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
             return build_questions(source, text, out / part, items=size, held_out=held_out, more=more, **asked)
         case "natural":
             size, held_out = config.natural, config.held_out_natural
-            return build_natural(source, text, out / part, items=size, held_out=held_out, **asked)
+            more = config.more_natural
+            return build_natural(source, text, out / part, items=size, held_out=held_out, more=more, **asked)
         case "sentences":
             return build_sentences(source, out / part, items=config.sentences, **how)
         case "answers":

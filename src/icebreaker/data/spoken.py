@@ -103,12 +103,15 @@ def build_natural(
     items: int = 5000,
     held_out: int = 80,
     other_share: float = 0.35,
+    more: int = 0,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
     spread: Spread = here,
 ) -> int:
     """As ``build_questions``, in natural voices and averages of two of them; all that is held out is answered.
+
+    ``more`` questions of train are spoken by Kokoro alone, whose many speakers are dear.
 
     Returns:
         The number of recordings.
@@ -119,9 +122,13 @@ def build_natural(
     for split, size in _sizes(items, held_out):
         share = other_share if split == "train" else 0.0
         for asked in asked_and_others(text / f"{split}.jsonl", others, size, share, rng):
-            voice = _natural_voice(rng) if split == "train" else rng.choice(HELD_OUT_NATURAL_VOICES)
+            voice = _natural_voice(rng, NATURAL_VOICES) if split == "train" else rng.choice(HELD_OUT_NATURAL_VOICES)
             scripts.append(_script(asked, split, voice, rng))
     rng.shuffle(scripts)
+    more_rng = random.Random(f"more-natural-{seed}")  # its own, and behind: the recordings above stay what they are
+    many = tuple(voice for voice in NATURAL_VOICES if voice.engine_voice != HIBARI)
+    for asked in asked_and_others(text / "train.jsonl", (), more, 0.0, more_rng):
+        scripts.append(_script(asked, "train", _natural_voice(more_rng, many), more_rng))
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 
@@ -214,10 +221,9 @@ def _any_of(voices: tuple[Voice, ...], rng: random.Random) -> Voice:
     return rng.choices(voices, [voice.share for voice in voices])[0]
 
 
-def _natural_voice(rng: random.Random) -> Voice:
+def _natural_voice(rng: random.Random, voices: tuple[Voice, ...]) -> Voice:
     """One of the voices, or half the time the average of two: no two speakers are enough."""
-    shares = [voice.share for voice in NATURAL_VOICES]
-    first, second = rng.choices(NATURAL_VOICES, shares, k=2)
+    first, second = rng.choices(voices, [voice.share for voice in voices], k=2)
     if HIBARI in (first.engine_voice, second.engine_voice) or first == second or rng.random() < 0.5:
         return first
     names = sorted((first.engine_voice, second.engine_voice))
