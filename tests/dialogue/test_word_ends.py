@@ -1,20 +1,18 @@
 """Which words were said, by where the speech decoder looked."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import soxr
 import torch
 
-from icebreaker.dialogue import Dialogue, Parts
-from icebreaker.dialogue.speaking import Speaker
+from icebreaker.dialogue import Dialogue, Parts, speaking
+from icebreaker.dialogue.state import DialogueState, Reply
 from icebreaker.dialogue.word_ends import place_words, said_at
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.respond import say
 from icebreaker.talking import load_dialogue
-from icebreaker.text.heard import SpokenSegment
 
 # "No, three." is four tokens; of ten codes the third and the seventh speak nothing.
 SPOKEN, OFFSETS = "No, three.", [(0, 2), (2, 3), (3, 9), (9, 10)]
@@ -70,21 +68,25 @@ def test_layers_that_are_not_there_are_refused(exact: Parts) -> None:
 
 def test_mini_knows_when_it_has_said_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against forced alignment of its own sound by an independent recogniser."""
-    dialogue, spans = load_dialogue("mini", None), list[SpokenSegment]()
-    span = Speaker._span
+    dialogue, replies = load_dialogue("mini", None), list[Reply]()
+    heard_next = speaking._heard_next
 
-    def kept(speaker: Speaker, *args: Any) -> SpokenSegment:
-        spans.append(span(speaker, *args))
-        return spans[-1]
+    def kept(state: DialogueState, index: int, new_samples: int) -> DialogueState:
+        state = heard_next(state, index, new_samples)
+        replies.append(state.rows[index].reply)
+        return state
 
-    monkeypatch.setattr(Speaker, "_span", kept)
+    monkeypatch.setattr(speaking, "_heard_next", kept)
     late, letters = [], []
     for text in ("The capital of Sweden is Stockholm.", "Seventeen comes before eighteen.", "A cow has four legs."):
         waveform = say(dialogue, text)
-        (spoken,) = spans[-1:]
+        (spoken,) = dialogue.speaker.spans(replies[-1], words=True)
         assert spoken.segment.text.strip() == text
         assert spoken.words is not None
         assert spoken.words[-1] == (len(spoken.segment.text), spoken.stop_sample)
+        (cut,) = dialogue.speaker.spans(replies[2], words=True)
+        assert cut.words is not None
+        assert 0 < len(cut.words) < len(spoken.words)
         for (end, said), heard_s in zip(spoken.words, _aligned(text, waveform), strict=True):
             late.append(said / dialogue.sample_rate - heard_s)
             letters.append(end / len(text) * len(waveform) / dialogue.sample_rate - heard_s)

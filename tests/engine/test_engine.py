@@ -111,7 +111,7 @@ def test_thirty_two_sessions_never_leak(make_room: Callable[..., Any]) -> None:
 
 
 def test_truncation_leaves_the_context_of_what_was_heard(make_room: Callable[..., Any]) -> None:
-    room = make_room(max_text_tokens=60)
+    room = make_room(max_text_tokens=60, alignment_layers=(0,))
     session = room.enter(CLIENT)
     done = only(ask(room, session, "Speak."), ReplyDone)[0].reply
     entry = session.live.memory.find(done.items[0].id)
@@ -122,6 +122,7 @@ def test_truncation_leaves_the_context_of_what_was_heard(make_room: Callable[...
     assert isinstance(cut, ItemTruncated)
     heard = session.live.memory.find(entry.item.id)
     assert heard.heard == first.segment.stop
+    assert all(span.words for span in heard.spans if span.stop_sample)
     tokenizer = room.engine.device.llm.tokenizer
     assert cut.text == heard.item.text == tokenizer.decode(entry.tokens[: heard.heard]).strip()
     assert heard.item.status == "incomplete"
@@ -447,26 +448,30 @@ def test_bad_sound_is_named(room: Any) -> None:
 
 def test_resume_after_leaving_and_after_a_kill(make_room: Callable[..., Any], tmp_path: Path) -> None:
     store = SessionStore(tmp_path)
-    room = make_room(store=store, alignment_layers=(0,))
+    room = make_room(store=store)
     session = room.enter(CLIENT)
     session.push(AddItem(item=Item(id="spoken", role="user"), waveform=SPEECH))
     done = only(ask(room, session, "And this."), ReplyDone)[0].reply
+    memory = session.live.memory
+    spans = memory.find(done.items[0].id).spans
+    memory.set_spans(done.items[0].id, tuple(replace(span, words=((1, 5), (2, 9))) for span in spans))
+    session.live.changed = True
     keys = session.live.talking.reading(CLIENT, room=0)
-    items = session.live.memory.conversation.items
+    items = memory.conversation.items
     room.engine._lobby.leave(session.id, room.now)
     again = room.enter(CLIENT, resume=session.id)
     room.tick()
     assert [event.item for event in again.outbox.take()] == list(items)
     room.engine._writer.submit(int).result()  # as far as the disk is concerned, the process is killed now
 
-    other = make_room(store=SessionStore(tmp_path), alignment_layers=(0,))
+    other = make_room(store=SessionStore(tmp_path))
     revived = other.enter(CLIENT, resume=session.id)
     assert [event.item for event in revived.outbox.take()] == list(items)
     assert _readable(revived, other) == _readable(session, room)
     assert len(revived.live.talking.reading(CLIENT, room=0)) == len(keys)
     entry = revived.live.memory.find(done.items[0].id)
     assert entry.spans == session.live.memory.find(done.items[0].id).spans
-    assert all(span.words for span in entry.spans if span.stop_sample)
+    assert entry.spans[0].words == ((1, 5), (2, 9))
     ours, theirs = (s.live.memory.blobs[s.live.memory.find("spoken").blob] for s in (revived, session))
     assert torch.equal(ours, theirs)
     assert said(ask(other, revived, "Go on.")) == said(ask(room, again, "Go on."))

@@ -119,16 +119,31 @@ class Speaker:
         new, state = self._render(drawn, state) if self.official is None else self._render_official(drawn, state)
         for i, waveform in new.items():
             audio[i] = waveform
-            state = self._heard_next(state, i, len(waveform))
+            state = _heard_next(state, i, len(waveform))
         return audio, state
 
-    def spans(self, reply: Reply) -> tuple[SpokenSegment, ...]:
-        """Where each segment's audio lies; the end of the one being spoken is estimated, rather too late."""
-        if reply.speaking is None:
-            return reply.spoken
-        now, rate = reply.speaking, self.sample_rate
-        longest = int(len(now.segment.text) * SECONDS_PER_LETTER * rate)
-        return (*reply.spoken, self._span(reply, now, max(reply.samples, now.start_sample + longest)))
+    def spans(self, reply: Reply, *, words: bool = False) -> tuple[SpokenSegment, ...]:
+        """Where each segment's audio lies; the end of the one being spoken is estimated, rather too late.
+
+        With ``words`` also where each word ends, if the speech decoder was trained to know.
+        """
+        spans, codes = reply.spoken, reply.codes
+        if now := reply.speaking:
+            longest = int(len(now.segment.text) * SECONDS_PER_LETTER * self.sample_rate)
+            stop = max(reply.samples, now.start_sample + longest)
+            spans, codes = (*spans, SpokenSegment(now.segment, now.start_sample, stop)), (*codes, now.history)
+        if not words or not self.settings.alignment_layers:
+            return spans
+        return tuple(
+            self._with_words(span, drawn, reply, whole=place < len(reply.spoken)) if drawn else span
+            for place, (span, drawn) in enumerate(zip(spans, codes, strict=True))
+        )
+
+    def _with_words(self, span: SpokenSegment, codes: tuple[int, ...], reply: Reply, *, whole: bool) -> SpokenSegment:
+        segment, hop = span.segment, self.parts.codec.config.hop_length
+        hidden = torch.stack(reply.hidden[segment.start : segment.stop])
+        ends = word_ends(self.parts, segment.text, self._spoken_text(segment), hidden, codes, whole=whole)
+        return replace(span, words=tuple((letters, span.start_sample + hop * count) for letters, count in ends))
 
     def _start(self, index: int, row: Row, reply: Reply, state: DialogueState) -> tuple[Row, DialogueState]:
         segment, *queue = reply.queue
@@ -141,7 +156,7 @@ class Speaker:
             state = self._prefill_row(index, ids, torch.stack(reply.hidden[segment.start : segment.stop]), state)
         else:  # nothing in it can be spoken, but the user has seen it pass
             silent = SpokenSegment(segment, reply.samples, reply.samples)
-            reply = replace(reply, queue=tuple(queue), spoken=(*reply.spoken, silent))
+            reply = replace(reply, queue=tuple(queue), spoken=(*reply.spoken, silent), codes=(*reply.codes, ()))
         row = replace(row, reply=reply)
         return row, with_row(state, index, reply=reply)
 
@@ -251,27 +266,6 @@ class Speaker:
             state = _with_reply(state, i, speaking=replace(now, wave=wave))
         return audio, state
 
-    def _heard_next(self, state: DialogueState, index: int, new_samples: int) -> DialogueState:
-        """Count new audio, and close the segment if it is complete."""
-        reply, now = state.rows[index].reply, _speaking(state, index)
-        assert reply is not None
-        samples, packets = reply.samples + new_samples, reply.packets + int(new_samples > 0)
-        if not now.ended:
-            return _with_reply(state, index, samples=samples, packets=packets)
-        spoken = (*reply.spoken, self._span(reply, now, samples))
-        return _with_reply(state, index, samples=samples, packets=packets, speaking=None, spoken=spoken)
-
-    def _span(self, reply: Reply, now: Speaking, stop: int) -> SpokenSegment:
-        segment, words = now.segment, None
-        if self.settings.alignment_layers and now.history:
-            ends = word_ends(
-                self.parts, segment.text, self._spoken_text(segment),
-                torch.stack(reply.hidden[segment.start : segment.stop]), now.history, whole=now.ended,
-            )  # fmt: skip
-            hop = self.parts.codec.config.hop_length
-            words = tuple((letters, now.start_sample + hop * codes) for letters, codes in ends)
-        return SpokenSegment(segment, now.start_sample, stop, words)
-
 
 def _speech(state: DialogueState) -> CodecLMState:
     assert isinstance(state.speech, CodecLMState)
@@ -283,6 +277,18 @@ def _speaking(state: DialogueState, index: int) -> Speaking:
     assert reply is not None
     assert reply.speaking is not None
     return reply.speaking
+
+
+def _heard_next(state: DialogueState, index: int, new_samples: int) -> DialogueState:
+    """Count new audio, and close the segment if it is complete."""
+    reply, now = state.rows[index].reply, _speaking(state, index)
+    assert reply is not None
+    samples, packets = reply.samples + new_samples, reply.packets + int(new_samples > 0)
+    if not now.ended:
+        return _with_reply(state, index, samples=samples, packets=packets)
+    spoken = (*reply.spoken, SpokenSegment(now.segment, now.start_sample, samples))
+    codes = (*reply.codes, now.history)
+    return _with_reply(state, index, samples=samples, packets=packets, speaking=None, spoken=spoken, codes=codes)
 
 
 def _grown(state: CodecLMState, needed: int) -> CodecLMState:

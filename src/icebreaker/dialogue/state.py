@@ -112,6 +112,7 @@ class Reply:
         queue: segments that wait for the speech decoder.
         speaking: the one it is busy with.
         spoken: segments whose audio is complete.
+        codes: of each of them.
         samples: of audio given out.
         packets: of audio given out.
         text_done: the text is complete.
@@ -126,6 +127,7 @@ class Reply:
     queue: tuple[Segment, ...] = ()
     speaking: Speaking | None = None
     spoken: tuple[SpokenSegment, ...] = ()
+    codes: tuple[tuple[int, ...], ...] = ()
     samples: int = 0
     packets: int = 0
     text_done: bool = False

@@ -132,7 +132,7 @@ class Turns:
     def _heard(self, reply: Reply, played_ms: float, length: int) -> tuple[int, tuple[int, ...]]:
         """How many heard tokens are in the cache, and the heard ones that are not."""
         played = round(played_ms * self.speaker.sample_rate / 1000)
-        heard = heard_tokens(self.speaker.spans(reply), played)
+        heard = heard_tokens(self.speaker.spans(reply, words=True), played)
         fed = min(heard, max(0, length - reply.base))
         return fed, reply.tokens[fed:heard]
 

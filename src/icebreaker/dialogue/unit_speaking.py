@@ -110,8 +110,11 @@ class UnitSpeaker:
             state = _with_reply(state, i, units=units, samples=samples, packets=packets, spoken=(*reply.spoken, span))
         return audio, state
 
-    def spans(self, reply: Reply) -> tuple[SpokenSegment, ...]:
-        """Where each chunk's audio lies; the end of the newest is rather too late, while sound is held back."""
+    def spans(self, reply: Reply, *, words: bool = False) -> tuple[SpokenSegment, ...]:
+        """Where each chunk's audio lies; the end of the newest is rather too late, while sound is held back.
+
+        Chunks are short: ``words`` changes nothing.
+        """
         return reply.spoken
 
     def _fresh(self, reply: Reply | None, units: UnitReply) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """When each word of a segment has been said, by the text that the speech decoder looks at while it draws codes.
 
-Layers that were trained to look at the word they speak say so (``alignment_layers``). The codes are read once more for
-it, all at once, when a segment is over or is cut: drawing them stays as fast as it is. Knows no turns and no samples.
+Layers that were trained to look at the word they speak say so (``alignment_layers``). Only when a reply is cut its
+codes are read once more for it, all at once: drawing them stays as fast as it is. Knows no turns and no samples.
 """
 
 import re

@@ -40,7 +40,7 @@ class Ending:
         """The device has made all of it, or is to stop: take what it made, and remember that as if it were heard."""
         live = self.live
         if live.slot is not None and speech.begun and (made := live.device.row(live.slot).reply) is not None:
-            speech.made = replace(made, hidden=())
+            speech.made = made
             speech.spans = tuple(live.device.dialogue.speaker.spans(made))
             live.device.stop_speaking(live.slot)
         speech.making, speech.status, speech.reason, live.changed = False, status, reason, True
@@ -56,7 +56,14 @@ class Ending:
         if speech.making:
             self.retire(speech, status, reason, now_s)
         speech.status, speech.reason, speech.samples = status, reason, sent
+        self.find_words(speech)
         self._remember(speech, sent, kept)
+
+    def find_words(self, speech: Speech) -> None:
+        """Find out where its words end, since some of them were not heard."""
+        if speech.made is not None and speech.spans:
+            speech.spans = self.live.device.dialogue.speaker.spans(speech.made, words=True)
+            self.live.memory.set_spans(speech.item_id, speech.spans)
 
     def tell(self, speech: Speech) -> None:
         """All of its sound was sent, or will never be."""
@@ -77,6 +84,7 @@ class Ending:
 
     def truncate(self, speech: Speech, kept: int) -> None:
         """It was told to be done, and of its sound, some of which still played, only ``kept`` samples were heard."""
+        self.find_words(speech)
         entry = self.live.memory.set_heard(speech.item_id, kept)
         self.live.changed = True
         ms = 1000 * kept / speech.sample_rate

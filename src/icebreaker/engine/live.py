@@ -167,6 +167,7 @@ class Live(Shared):
         if speech is not None and speech.item_id == item_id:
             self.talking.stop("client_cancelled", now_s)
             self.talking.silence(now_s)
+            self.talking.ending.find_words(speech)
         samples = round(max(0.0, audio_end_ms) * self.device.dialogue.sample_rate / 1000)
         entry = self.memory.set_heard(item_id, samples)
         self.changed = True

@@ -80,6 +80,11 @@ class Memory:
         assert isinstance(entry, Remembered)
         self.blobs.pop(entry.blob, None)
 
+    def set_spans(self, item_id: str, spans: tuple[SpokenSegment, ...]) -> None:
+        """Of an answer that is remembered, more is known of where its sound lies."""
+        if item_id in self.conversation and (entry := self.find(item_id)).spans:
+            self.conversation.replace(replace(entry, spans=spans))
+
     def set_heard(self, item_id: str, played_samples: int) -> Remembered:
         """Of an answer, what was heard when ``played_samples`` of its sound were played."""
         entry = self.find(item_id)
