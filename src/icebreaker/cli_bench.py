@@ -46,7 +46,7 @@ def serve(
     from icebreaker.client.own_server import own_server
     from icebreaker.client.remote import RemoteEngine
     from icebreaker.evaluation.load import LoadConfig, bear_load, load_report
-    from icebreaker.evaluation.provenance import machine_facts
+    from icebreaker.evaluation.provenance import StolenTime, machine_facts
 
     config = LoadConfig(
         sessions=sessions, minutes=minutes, barge_in=barge_in, exchanges=exchanges, turns=turns.value, seed=target.seed
@@ -60,8 +60,10 @@ def serve(
         own = None if target.server else stack.enter_context(own_server([*serve_options(target), *room]))
         talker = RemoteEngine(target.server or (own.url if own else ""), target.api_key, target.model)
         before = own.memory_mib() if own else None
-        advance = stack.enter_context(progress_bar("bench serve"))
+        advance, stolen = stack.enter_context(progress_bar("bench serve")), StolenTime()
         tally = asyncio.run(bear_load(talker, recordings, config, lambda share: advance(round(1000 * share), 1000)))
+        if stolen.percent is not None:
+            facts["processor time taken by the host"] = f"{stolen.percent:.1f} %"
         if own and before is not None:
             facts |= {"memory, MiB": f"{before:.0f} before, {own.memory_mib() or 0:.0f} after"}
     finish(load_report(tally, config, facts), target.out)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from icebreaker.engine.pacing import ENOUGH_S, FIRST_S, GUESSED, MOST_S, NEVER_HEARD, PIECE_S, Pacing
+from icebreaker.engine.pacing import CROWD_S, ENOUGH_S, FIRST_S, GUESSED, MOST_S, NEVER_HEARD, PIECE_S, Pacing
 
 AHEAD_S = 4.0
 
@@ -68,3 +68,19 @@ def test_time_to_think_ends_where_somebody_runs_dry() -> None:
     pacing = Pacing(AHEAD_S)
     assert pacing.spare_s({0: NEVER_HEARD, 1: 0.7, 2: 0.3}) == 0.3
     assert pacing.spare_s({0: NEVER_HEARD}) == AHEAD_S
+
+
+def test_whoever_would_run_dry_while_all_is_made_is_served_first() -> None:
+    pacing = Pacing(4.0)
+    leads = {1: GUESSED, 2: 0.5, 3: NEVER_HEARD, 4: 0.1, 5: 0.2}
+    wanted = dict.fromkeys(leads, 0.4)
+    assert pacing.in_order(leads, wanted) == [[3, 4], [1, 2, 5]]
+    pacing.made(1.0, 0.2)  # so all of it takes 0.4 s
+    assert pacing.in_order(leads, wanted) == [[3, 4, 5], [1, 2]]
+    assert pacing.in_order({}, {}) == [[], []]
+
+
+def test_a_reply_begins_with_more_sound_the_more_people_there_are() -> None:
+    assert Pacing(4.0).share({0: NEVER_HEARD}, others=5) == {0: FIRST_S + 5 * CROWD_S}
+    assert Pacing(4.0).share({0: 3.0, 1: NEVER_HEARD}, others=1)[1] == FIRST_S + 2 * CROWD_S
+    assert Pacing(4.0).share({0: NEVER_HEARD}, others=1000) == {0: MOST_S}

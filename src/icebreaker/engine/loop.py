@@ -22,7 +22,7 @@ from icebreaker.dialogue.parts import Parts
 from icebreaker.engine.allocator import give_back
 from icebreaker.engine.device import Device
 from icebreaker.engine.live import Live
-from icebreaker.engine.pacing import DRY_S, GUESSED, URGENT_S, Pacing
+from icebreaker.engine.pacing import GUESSED, URGENT_S, Pacing
 
 __all__ = ["Loop"]
 
@@ -249,11 +249,12 @@ class Loop:
     def _speak(self, seated: dict[int, Live]) -> bool:
         """Draw for everybody together, then render and send what is awaited before the rest."""
         leads = self._leads(seated)
-        wanted = self.pacing.share({i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak})
+        spoken = {i: lead for i, lead in leads.items() if seated[i].talking.has_to_speak}
+        wanted = self.pacing.share(spoken, others=len(seated) - len(spoken))
         started = self._clock()
         codes, failed = self.device.draw(wanted)
         self._fail(failed, seated)
-        for rows in ([i for i in leads if leads[i] < DRY_S], [i for i in leads if leads[i] >= DRY_S]):
+        for rows in self.pacing.in_order(leads, wanted):
             sound, failed = self.device.render({i: codes[i] for i in rows if i in codes and i in seated})
             self._fail(failed, seated)
             for index in rows:

@@ -8,14 +8,15 @@ sound for all of them would hold up whoever speaks to the assistant.
 
 from collections.abc import Mapping
 
-__all__ = ["DRY_S", "GUESSED", "NEVER_HEARD", "URGENT_S", "Pacing"]
+__all__ = ["GUESSED", "NEVER_HEARD", "URGENT_S", "Pacing"]
 
 NEVER_HEARD = -1.0  # the lead of a reply that has no sound yet
 GUESSED = -2.0  # and of one that may never be given: it is made while nobody is urgent
 FIRST_S = 0.2  # of sound that a reply begins with at least
+CROWD_S = 0.03  # and for everybody else who speaks or is spoken to: the next tick may be theirs
 PIECE_S = 0.4  # of sound that a reply is given in one tick: the codec's steps cost little more for twice as much
 MOST_S = 0.6  # of sound that it is given in one tick at most, however slow the ticks
-DRY_S = 0.15  # of lead, below which a reply is rendered before others are
+DRY_S = 0.15  # of lead, up to which a reply is rendered before others in any case
 URGENT_S = 0.6  # of lead, below which a reply is urgent
 ENOUGH_S = 1.5  # of lead, above which a reply waits while others are urgent
 SOUND_TICK_S = 0.1  # of a tick, about, are spent on sound, unless listeners would run dry
@@ -51,12 +52,14 @@ class Pacing:
         """Lead that lasts until the end of the next tick."""
         return MARGIN * self.slowest_s
 
-    def share(self, leads: Mapping[int, float]) -> dict[int, float]:
+    def share(self, leads: Mapping[int, float], others: int = 0) -> dict[int, float]:
         """Seconds of new sound for each reply that is to be given any in this tick.
 
         Args:
             leads: seconds that wait to be played, by reply; ``NEVER_HEARD`` before the first, ``GUESSED`` for a guess.
+            others: conversations besides these in which something happens.
         """
+        crowd = max(0, len(leads) + others - 1)
         given = {reply: lead for reply, lead in leads.items() if lead != GUESSED}
         urgent = min(given.values(), default=self.ahead_s) < max(URGENT_S, self.safe_s)
         limit = min(self.ahead_s, max(ENOUGH_S, 2 * self.safe_s)) if urgent else self.ahead_s
@@ -64,7 +67,7 @@ class Pacing:
         by_need = sorted((lead == GUESSED, lead, reply) for reply, lead in served.items() if lead < limit)
         shares: dict[int, float] = {}
         for is_guess, lead, reply in by_need:
-            piece = self._piece(lead)
+            piece = self._piece(lead, crowd)
             is_full = (sum(shares.values()) + piece) * self.price > SOUND_TICK_S
             if shares and is_full and (is_guess or lead >= max(URGENT_S, self.safe_s)):
                 break  # nor does anybody else need it more
@@ -75,7 +78,18 @@ class Pacing:
         """How long a tick may take until somebody who has sound runs dry."""
         return min((lead for lead in leads.values() if lead >= 0), default=self.ahead_s)
 
-    def _piece(self, lead: float) -> float:
+    def in_order(self, leads: Mapping[int, float], wanted: Mapping[int, float]) -> list[list[int]]:
+        """Whose sound is rendered and sent together, before whose: those who would run dry while all is made go first.
+
+        Args:
+            leads: as ``share`` has them.
+            wanted: seconds of sound that are being made for each.
+        """
+        soon_s = max(DRY_S, self.price * sum(wanted.values()))
+        first = [reply for reply, lead in leads.items() if lead <= soon_s and lead != GUESSED]
+        return [first, [reply for reply in leads if reply not in first]]
+
+    def _piece(self, lead: float, crowd: int) -> float:
         if lead < 0:
-            return min(MOST_S, max(FIRST_S, self.safe_s))
+            return min(MOST_S, max(FIRST_S + CROWD_S * crowd, self.safe_s))
         return min(MOST_S, max(PIECE_S, self.safe_s - lead))

@@ -12,7 +12,7 @@ import torch
 from icebreaker.checkpoints.find import find_model
 from icebreaker.models.llm_folder import folder_sha256
 
-__all__ = ["machine_facts", "model_sha256"]
+__all__ = ["StolenTime", "machine_facts", "model_sha256"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".bin", ".json", ".yaml")
 BLOCK = 1 << 20
@@ -48,6 +48,33 @@ def machine_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+class StolenTime:
+    """How much of the processors' time a virtual machine was refused since this was made, because its host was busy.
+
+    Figures in real time that were taken meanwhile are partly the host's.
+    """
+
+    def __init__(self, path: Path = Path("/proc/stat")) -> None:
+        self._path = path
+        self._before = self._read()
+
+    @property
+    def percent(self) -> float | None:
+        """Of the time of all processors; None where the system does not say."""
+        now = self._read()
+        if self._before is None or now is None or now[1] == self._before[1]:
+            return None
+        return 100 * (now[0] - self._before[0]) / (now[1] - self._before[1])
+
+    def _read(self) -> tuple[int, int] | None:
+        """Stolen and all time so far, in ticks (proc_stat(5)); guests' time is counted as their users' already."""
+        try:
+            times = [int(field) for field in self._path.read_text().splitlines()[0].split()[1:9]]
+            return times[7], sum(times)
+        except (OSError, ValueError, IndexError):
+            return None
 
 
 def _commit() -> str:
