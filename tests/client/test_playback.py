@@ -35,6 +35,15 @@ def test_a_jitter_buffer_holds_the_first_sound_back() -> None:
     assert playback.underruns == []
 
 
+def test_less_than_a_millisecond_is_rounding() -> None:
+    playback = Playback(24_000)
+    playback.push(0.0, np.zeros(240, np.float32), "a")
+    playback.push(0.0105, np.zeros(240, np.float32), "a")
+    assert playback.underruns == []
+    playback.push(0.0205 + 0.001, np.zeros(240, np.float32), "a")
+    assert len(playback.underruns) == 1
+
+
 def test_silence_between_two_replies_is_no_underrun() -> None:
     playback = Playback(RATE)
     playback.push(0.0, sound(100), "a")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["Heard", "Playback"]
 
 Waveform = NDArray[np.float32]
+LEAST_GAP_S = 1e-3  # less is rounding
 AUDIBLE = 10 ** (-40 / 20)  # of full scale: softer counts as silence
 
 
@@ -52,7 +53,7 @@ class Playback:
         now = round(now_s * self.sample_rate)
         goes_on = bool(self._pieces) and self._pieces[-1].response_id == response_id
         start = max(now if goes_on else round((now_s + self.jitter_s) * self.sample_rate), self._end)
-        if goes_on and now > self._end:
+        if goes_on and now - self._end >= LEAST_GAP_S * self.sample_rate:
             self.underruns.append((self._end / self.sample_rate, (now - self._end) / self.sample_rate))
         self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
 
