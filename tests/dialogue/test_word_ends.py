@@ -58,6 +58,8 @@ def test_written_words_follow_the_spoken_ones() -> None:
     ]  # fmt: skip
     assert place_words("one two ...", "one two", [4, 8]) == [(3, 4), (7, 8), (11, 8)]
     assert place_words(" yes", "yes", [5]) == [(4, 5)]
+    assert place_words("... yes", "yes", []) == []
+    assert place_words("... yes", "yes", [5]) == [(3, 5), (7, 5)]
     assert place_words("", "", []) == []
 
 

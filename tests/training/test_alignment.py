@@ -92,6 +92,27 @@ def test_log_has_both_layouts_and_both_ctc_losses(finished: AlignmentConfig) -> 
     assert first["loss"] == pytest.approx(total, rel=1e-5)
 
 
+def test_tokens_come_first_and_the_llm_after_them(finished: AlignmentConfig, tmp_path: Path) -> None:
+    """A run without any loss through the LLM, and another that goes on from its encoder and adapter."""
+    first = replace(
+        finished, output=str(tmp_path / "tokens"), answer_share=0.0, transcript_weight=0.0,
+        optim=replace(finished.optim, steps=2),
+    )  # fmt: skip
+    run(first)
+    steps = [json.loads(line) for line in (tmp_path / "tokens" / "metrics.jsonl").read_text().splitlines()]
+    assert {"ctc", "token_ctc"} <= steps[0].keys()
+    assert not {"answer", "transcript"} & steps[0].keys()
+    second = replace(
+        finished, output=str(tmp_path / "llm"), encoder=first.output, start_from=first.output,
+        encoder_lr_scale=0.0, optim=replace(finished.optim, steps=1),
+    )  # fmt: skip
+    run(second)
+    before, after = (load_file(Path(each.output) / "model.safetensors") for each in (first, second))
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("encoder."))
+    steps = [json.loads(line) for line in (tmp_path / "llm" / "metrics.jsonl").read_text().splitlines()]
+    assert {"answer", "transcript"} & steps[0].keys()
+
+
 def test_slow_down_scales_the_rate_of_one_module() -> None:
     fast, slow = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
     training = Run({"fast": fast, "slow": slow}, OptimConfig(steps=1, lr=0.1, weight_decay=0.0))
@@ -159,8 +180,10 @@ def test_mini_config_fits() -> None:
     config = load_toml(MINI / "alignment.toml", AlignmentConfig)
     assert config.adapter.kind == "subsampling"
     assert config.conversations
+    tokens = load_toml(MINI / "alignment_tokens.toml", AlignmentConfig)
+    assert config.start_from == config.encoder == tokens.output
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
-    assert (config.start_from, config.encoder, config.llm) == (before.output, before.encoder, before.llm)
-    assert config.adapter == before.adapter
+    assert (tokens.start_from, tokens.encoder, tokens.llm) == (before.output, before.encoder, before.llm)
+    assert config.adapter == tokens.adapter == before.adapter
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))

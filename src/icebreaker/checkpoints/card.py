@@ -14,7 +14,7 @@ TRAINED = {
     "backbone": "the text LLM; frozen from here on",
     "encoder_ctc": "speech encoder, by CTC over characters",
     "adapter_ctc": "adapter alone, by CTC over the LLM's tokens",
-    "alignment": "encoder and adapter, through the frozen LLM",
+    "alignment": "encoder and adapter, through the frozen LLM and by CTC over its tokens",
     "spoken_qa": "prompt embeddings and turn head; all else frozen",
     "codec": "codes to waveform and back",
     "codec_lm": "text to codes",

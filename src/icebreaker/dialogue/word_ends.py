@@ -73,13 +73,13 @@ def place_words(text: str, spoken: str, said: Sequence[int]) -> list[tuple[int, 
     """The words of ``text``, as letters up to their end, for what was ``said`` of ``spoken``.
 
     Words that both have are the same ones; between them ("21" is "twenty one", "3" is "three") they share evenly. What
-    is not spoken goes with the word before it.
+    is not spoken goes with the word before it, at the beginning with the first one.
     """
     ends = [match.end() for match in re.finditer(r"\S+", text)]
     places = []
     for _, first, stop, begin, end in SequenceMatcher(None, text.split(), spoken.split(), False).get_opcodes():
         for number in range(first, stop):
-            word = begin - (-(number + 1 - first) * (end - begin) // (stop - first)) - 1
+            word = max(0, begin - (-(number + 1 - first) * (end - begin) // (stop - first)) - 1)
             if word < len(said):
-                places.append((ends[number], said[max(0, word)]))
+                places.append((ends[number], said[word]))
     return places

@@ -48,8 +48,8 @@ class AlignmentConfig:
     stage: str = "alignment"
     output: str
     llm: str  # Hugging Face folder
-    encoder: str  # folder of stage encoder_ctc
-    start_from: str | None = None  # folder of stage adapter_ctc: its adapter
+    encoder: str  # folder of stage encoder_ctc, or of an earlier run of this stage
+    start_from: str | None = None  # folder of stage adapter_ctc, or of an earlier run of this stage: its adapter
     adapter: AdapterConfig
     data: SpeechConfig
     optim: OptimConfig
@@ -112,7 +112,8 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     device = device_of(config)
     llm = LLM.load(Path(config.llm), device)
     torch.manual_seed(config.optim.seed)
-    encoder_config = from_mapping(EncoderConfig, earlier["encoder"], f"{config.encoder}/config.json: encoder")
+    described = earlier.get("encoder_config") or earlier["encoder"]
+    encoder_config = from_mapping(EncoderConfig, described, f"{config.encoder}/config.json: encoder")
     ears = Ears(Encoder(encoder_config), Adapter(config.adapter))
     ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
@@ -131,11 +132,21 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     slow_down(training, ears.encoder, config.encoder_lr_scale)
     source, folder = SpeechSource(config.data), Path(config.output)
     stage = _Stage(config, llm, ears, prompts, ctc, Chat(llm, config.conversations))
-    validation = source.evaluation(("valid",), config.evaluate_recordings)
+    validation = {"": source.evaluation(("valid",), config.evaluate_recordings)}
+    if source.natural is not None:
+        validation["natural_"] = source.evaluation(("valid",), config.evaluate_recordings, store=source.natural)
+
+    def evaluate() -> Mapping[str, float]:
+        return {
+            f"{name}{rate}": value
+            for name, batches in validation.items()
+            for rate, value in stage.evaluate(batches).items()
+        }
+
     with stays_frozen(llm, "the LLM") as before:
         train(
             training, source.batches, stage.loss, folder,
-            evaluate=lambda: stage.evaluate(validation), evaluate_every=config.evaluate_every, progress=progress,
+            evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
     ears.eval()
     save_stage(
@@ -145,7 +156,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
             **to_mapping(config),
             "encoder_config": to_mapping(encoder_config),
             "llm_sha256": {"before": before, "after": before},  # stays_frozen has compared them
-            "evaluation": dict(stage.evaluate(validation)),
+            "evaluation": dict(evaluate()),
         },
     )
 
@@ -187,6 +198,8 @@ class _Stage:
         for i in known:
             item, row = batch.items[i], heard.speech[i]
             answer = item.answer if item.answer and draws[i] < config.answer_share else None
+            if not (answer or config.transcript_weight):
+                continue
             asked.append(answer is not None)
             contexts.append(self.chat.answering(row) if answer else self.transcribing(row))
             targets.append(ids_of(self.llm, answer or self.chat.text(item)))
