@@ -76,7 +76,7 @@ def test_the_card_says_what_was_trained_and_measured(runs: Path, tmp_path: Path)
     card = (tmp_path / "mini" / "MODEL_CARD.md").read_text()
     assert card.startswith("# Tiny\n")
     assert f"sha256 `{folder_sha256(runs / 'backbone' / 'llm')}`" in card
-    assert "| alignment | encoder and adapter, through the frozen LLM | 40 | 7 |" in card
+    assert "| alignment | encoder and adapter, through the frozen LLM and by CTC over its tokens | 40 | 7 |" in card
     assert "| 1.00 |" in card
     assert "| alignment | wer | 0.125 |" in card
     assert "| turn_head | 516 |" in card
