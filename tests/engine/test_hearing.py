@@ -54,6 +54,8 @@ def test_what_calls_for_no_answer_is_dismissed_in_the_end() -> None:
     assert auto.dismisses(nothing, 832)
     assert not auto.dismisses(nothing, 480)  # not yet
     assert not auto.dismisses(Opinion().heard(0.2, 0.1), 832)  # a sentence that is not complete
+    assert not auto.dismisses(Opinion().heard(0.02, 0.1), 832)  # the user is most likely to go on
+    assert auto.dismisses(Opinion().heard(0.02, 0.3), 832)
     assert not auto.dismisses(Opinion().heard(0.4, 0.5), 832)  # ends the turn before that
 
 

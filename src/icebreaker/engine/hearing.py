@@ -20,6 +20,7 @@ HYSTERESIS = 0.15  # below the threshold by this much is silence
 PAUSE_MS = 160.0  # of silence after which the state head has heard the last word, and its verdict is about a pause
 OPINION_CHUNKS = 4  # of 160 ms, whose verdicts count together
 LIKELY = 0.6  # of the probability at which the head is sure
+LISTENING_ON = 0.25  # of the probability that the user goes on, under which "ignore" dismisses nothing
 WAITS_MS = {  # by eagerness: likely_ms, silence_ms, unlikely_ms, confirm_ms of ``Patience``
     "low": (1000.0, 2000.0, 3000.0, 800.0),
     "auto": (500.0, 800.0, 1600.0, 480.0),
@@ -80,6 +81,11 @@ class Opinion:
         """Probability; 0 where there is no verdict."""
         return sum(ignore for _, ignore in self.verdicts) / max(1, len(self.verdicts))
 
+    @property
+    def keep(self) -> float:
+        """Probability that the user goes on; 0 where there is no verdict."""
+        return 1 - self.take - self.ignore if self.verdicts else 0.0
+
     def heard(self, take: float, ignore: float) -> "Opinion":
         """One more chunk of the same silence."""
         return Opinion((*self.verdicts, (take, ignore))[-OPINION_CHUNKS:])
@@ -114,7 +120,8 @@ class Patience:
 
     def dismisses(self, opinion: Opinion, quiet_ms: float) -> bool:
         """Whether what was said is over and calls for no answer."""
-        return quiet_ms >= self.silence_ms and opinion.take <= self.likely and opinion.ignore > opinion.take
+        doubts = max(opinion.take, LISTENING_ON * opinion.keep)
+        return quiet_ms >= self.silence_ms and opinion.take <= self.likely and opinion.ignore > doubts
 
 
 def patience(config: SessionConfig, take_threshold: float) -> Patience:
