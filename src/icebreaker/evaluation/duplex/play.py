@@ -122,7 +122,7 @@ class _Stage:
         return None
 
     def newest_sound(self) -> tuple[float, float]:
-        """Seconds of the newest reply heard by now, and seconds since it ended (0 while it sounds or was none)."""
+        """Seconds of the newest reply heard by now, and since it ended (0 while it sounds or will, or was none)."""
         now = self.now_s
         for reply in reversed(self.replies.values()):
             heard = self.playback.heard(reply.response_id)
@@ -130,6 +130,8 @@ class _Stage:
                 rest = self.playback.pending_s(now)
                 waits = 0.0 if rest or not (reply.status or reply.stopped_s) else now - heard.end_s
                 return max(0.0, heard.heard_ms / 1000 - rest), waits
+            if not (reply.status or reply.stopped_s):
+                break  # its sound is still to come
         return 0.0, 0.0
 
 
