@@ -89,7 +89,8 @@ def mini():
 @pytest.fixture(scope="module")
 def slow_mini(mini: Served):
     """The same model by a clock that goes slower: however long it computes, its answer is not over too soon."""
-    dialogue = mini.engine.device.dialogue
+    device = mini.engine.device
+    dialogue = device.dialogue.with_duplex(device.duplex)  # the engine leaves its own dialogue none
     config = EngineConfig(slots=2, max_sessions=4)
     with serving(lambda: Engine(dialogue, config, clock=lambda: time.monotonic() / SLOW_MOTION)) as served:
         yield served

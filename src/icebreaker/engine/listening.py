@@ -102,7 +102,7 @@ class Listening:
         if not heard.confirmed:
             return
         too_long = attention.window_at - heard.start >= MAX_UTTERANCE_S * SAMPLE_RATE
-        if attention.patience.dismisses(heard.opinion, ear.quiet_ms):
+        if not heard.interrupts and attention.patience.dismisses(heard.opinion, ear.quiet_ms):
             self._drop(heard)
         elif ear.quiet_ms >= attention.patience.silence_needed(heard.opinion) or too_long:
             self._end(heard, attention.window_at)
@@ -118,7 +118,7 @@ class Listening:
         heard.takes = heard.takes + 1 if take > patience.take else 0
         paused = quiet_ms >= PAUSE_MS
         heard.opinion = heard.opinion.heard(take, ignore) if paused else Opinion()
-        if heard.ignores and (paused or heard.ignores >= IGNORES):
+        if heard.ignores and not heard.interrupts and (paused or heard.ignores >= IGNORES):
             self._drop(heard)
         elif (paused and quiet_ms >= patience.silence_needed(heard.opinion)) or heard.takes >= TAKES:
             if not heard.confirmed:
@@ -138,6 +138,7 @@ class Listening:
 
     def _confirm(self, heard: Heard, now_s: float) -> None:
         heard.confirmed = heard.told = True
+        heard.interrupts = self.live.config.interrupt_response and self.talking.audible(now_s)
         padding = self.live.config.prefix_padding_ms * SAMPLE_RATE // 1000
         at = min(heard.start + padding, self.attention.window_at)
         self.live.emit(SpeechStarted(item_id=heard.item_id, at_ms=1000 * at / SAMPLE_RATE))

@@ -28,6 +28,7 @@ class Heard:
         chunks: that got a verdict.
         takes, ignores: verdicts in a row.
         opinion: of the state head, on the present silence.
+        interrupts: it cut a reply short, so it is answered, whatever the state head makes of it.
         told: it began with a ``SpeechStarted``, so it ends with a ``SpeechStopped``.
         item: what a client added, where it is a recording.
         audio: of that recording; None: the microphone's.
@@ -50,6 +51,7 @@ class Heard:
     ignores: int = 0
     takes: int = 0
     opinion: Opinion = field(default_factory=Opinion)
+    interrupts: bool = False
     told: bool = False
     item: Item | None = None
     audio: AudioBuffer | None = None
