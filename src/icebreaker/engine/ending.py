@@ -40,7 +40,7 @@ class Ending:
         """The device has made all of it, or is to stop: take what it made, and remember that as if it were heard."""
         live = self.live
         if live.slot is not None and speech.begun and (made := live.device.row(live.slot).reply) is not None:
-            speech.made = made
+            speech.made = made if live.settings.alignment_layers else replace(made, hidden=())  # else of no more use
             speech.spans = tuple(live.device.dialogue.speaker.spans(made))
             live.device.stop_speaking(live.slot)
         speech.making, speech.status, speech.reason, live.changed = False, status, reason, True
@@ -60,8 +60,8 @@ class Ending:
         self._remember(speech, sent, kept)
 
     def find_words(self, speech: Speech) -> None:
-        """Find out where its words end, since some of them were not heard."""
-        if speech.made is not None and speech.spans:
+        """Find out, once, where its words end, since some of them were not heard."""
+        if speech.made is not None and speech.spans and all(span.words is None for span in speech.spans):
             speech.spans = self.live.device.dialogue.speaker.spans(speech.made, words=True)
             self.live.memory.set_spans(speech.item_id, speech.spans)
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from icebreaker.config import from_mapping, to_mapping
+from icebreaker.config import to_mapping
 from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.token_lookup import TokenLookup
 from icebreaker.training.devices import device_of
@@ -23,9 +22,10 @@ from icebreaker.training.encoder_ctc import ChunkConfig
 from icebreaker.training.error_rate import error_rates, plain_words
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.heard_pool import Frames, draw, drawn, listen, padded
+from icebreaker.training.hearing import load_encoder
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
-from icebreaker.training.stage_files import load_into, save_stage, stage_config
+from icebreaker.training.stage_files import save_stage
 
 __all__ = ["AdapterCTCConfig", "run"]
 
@@ -58,11 +58,7 @@ def run(config: AdapterCTCConfig, progress: Callable[[StepReport], None] = lambd
     """Train; leaves ``adapter.*`` and ``config.json`` in ``config.output``."""
     device = device_of(config)
     llm = LLM.load(Path(config.llm))  # on the CPU: only its tokens' embeddings are looked at
-    encoder_config = from_mapping(
-        EncoderConfig, stage_config(Path(config.encoder))["encoder"], f"{config.encoder}/config.json: encoder"
-    )
-    encoder = Encoder(encoder_config)
-    load_into(encoder, Path(config.encoder), "encoder")
+    encoder = load_encoder(Path(config.encoder))
     freeze(encoder).to(device)
     torch.manual_seed(config.optim.seed)
     adapter = Adapter(config.adapter)

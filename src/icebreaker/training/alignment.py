@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from icebreaker.config import from_mapping, to_mapping
+from icebreaker.config import to_mapping
 from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
@@ -28,12 +27,13 @@ from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, token_ctc_los
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
+from icebreaker.training.hearing import load_encoder
 from icebreaker.training.llm_layout import continue_greedily, ids_of, score
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.processes import world
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
-from icebreaker.training.stage_files import load_into, save_stage, stage_config
+from icebreaker.training.stage_files import load_into, save_stage
 
 __all__ = ["AlignmentConfig", "run", "slow_down"]
 
@@ -108,16 +108,13 @@ def slow_down(run: Run, module: nn.Module, factor: float) -> None:
 
 def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*``, ``ctc.*`` and ``config.json`` in ``config.output``."""
-    earlier = stage_config(Path(config.encoder))
     device = device_of(config)
     llm = LLM.load(Path(config.llm), device)
     torch.manual_seed(config.optim.seed)
-    described = earlier.get("encoder_config") or earlier["encoder"]
-    encoder_config = from_mapping(EncoderConfig, described, f"{config.encoder}/config.json: encoder")
-    ears = Ears(Encoder(encoder_config), Adapter(config.adapter))
+    ears = Ears(load_encoder(Path(config.encoder)), Adapter(config.adapter))
+    encoder_config = ears.encoder.config
     ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
-    load_into(ears.encoder, Path(config.encoder), "encoder")
     load_into(ctc, Path(config.encoder), "ctc")
     prompts = Prompts(llm.width, config.prompts, config.tasks)
     match_scale(ears.adapter, prompts, llm.embedding.weight)
