@@ -231,6 +231,20 @@ def convert(
 
 
 @app.command()
+def unpack(
+    bundle: Annotated[str, typer.Argument(help="'mini', 'mini-llama-omni', or a bundle folder.")],
+    runs: Annotated[Path, typer.Argument(help="Where the folders of its stages go, such as runs/mini.")],
+) -> None:
+    """Turn a bundle back into folders of training stages, to train one of its parts further."""
+    with progress_message("unpacking"):
+        from icebreaker.checkpoints.find import find_model
+        from icebreaker.checkpoints.unpack import unpack as unpack_bundle
+
+        unpack_bundle(find_model(bundle), runs)
+    typer.echo(f"wrote {runs}")
+
+
+@app.command()
 def info(
     model: Annotated[str, typer.Argument(help="'mini', a bundle folder, or the official checkpoints folder.")] = "mini",
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

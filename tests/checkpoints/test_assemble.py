@@ -12,7 +12,9 @@ from written_stages import save, with_template
 from icebreaker.checkpoints.assemble import assemble, is_runs
 from icebreaker.checkpoints.bundle import load_bundle, read_bundle_config
 from icebreaker.checkpoints.modules import ModelConfig
+from icebreaker.checkpoints.unpack import unpack
 from icebreaker.config import to_mapping
+from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
@@ -105,3 +107,42 @@ def test_stages_of_different_sizes_do_not_mix(runs: Path, tmp_path: Path) -> Non
     path.write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="codec_lm has 16 codes, the codec 32"):
         assemble(runs, tmp_path / "mini")
+
+
+def test_an_unpacked_bundle_is_put_together_again_as_it_was(runs: Path, tmp_path: Path) -> None:
+    assemble(runs, tmp_path / "mini", name="Tiny")
+    unpack(tmp_path / "mini", tmp_path / "again")
+    assemble(tmp_path / "again", tmp_path / "second", name="Tiny", settings=DialogueSettings(), embed_llm=True)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("mini", "second"))
+    assert first.keys() == second.keys()
+    assert not [n for n, v in first.items() if v.dtype != second[n].dtype or not torch.equal(v, second[n])]
+    earlier, later = (read_bundle_config(tmp_path / name) for name in ("mini", "second"))
+    assert (earlier.model, earlier.llm) == (later.model, later.llm)
+    assert (tmp_path / "mini" / "MODEL_CARD.md").read_text() == (tmp_path / "second" / "MODEL_CARD.md").read_text()
+
+
+def test_a_stage_that_is_run_again_takes_its_earlier_place_in_the_card(
+    runs: Path, tmp_path: Path, modules: dict[str, nn.Module]
+) -> None:
+    assemble(runs, tmp_path / "mini")
+    unpack(tmp_path / "mini", tmp_path / "again")
+    folder = tmp_path / "again" / "spoken_qa"
+    config = json.loads((folder / "config.json").read_text())
+    del config["unpacked"]
+    shutil.rmtree(folder)
+    save(folder, {"turn_head": modules["turn_head"], "prompts": modules["prompts"]}, {**config, "optim": {"seed": 99}})
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "evaluation": {"taken": 0.5}}) + "\n")
+    assemble(tmp_path / "again", tmp_path / "second")
+    lines = (tmp_path / "second" / "MODEL_CARD.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("| spoken_qa")] == [
+        "| spoken_qa | prompt embeddings and turn head; all else frozen | 5 | 99 |  | 0.00 |",
+        "| spoken_qa | taken | 0.5 |",
+    ]
+    assert "| alignment | wer | 0.125 |" in lines
+
+
+def test_unpacking_overwrites_nothing(runs: Path, tmp_path: Path) -> None:
+    assemble(runs, tmp_path / "mini")
+    unpack(tmp_path / "mini", tmp_path / "again")
+    with pytest.raises(CheckpointError, match=r"backbone/llm: is there already, and would be overwritten"):
+        unpack(tmp_path / "mini", tmp_path / "again")

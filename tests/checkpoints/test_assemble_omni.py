@@ -12,6 +12,7 @@ from icebreaker.checkpoints.assemble import is_runs
 from icebreaker.checkpoints.assemble_omni import assemble_omni, is_omni_runs
 from icebreaker.checkpoints.bundle import load_bundle, read_bundle_config
 from icebreaker.checkpoints.convert import convert
+from icebreaker.checkpoints.unpack import unpack
 from icebreaker.config import to_mapping
 from icebreaker.dialogue import Dialogue
 from icebreaker.dialogue.parts import OmniParts
@@ -135,3 +136,13 @@ def test_stages_that_do_not_belong_together(
     changed(runs / stage / "config.json", **values)
     with pytest.raises(CheckpointError, match=message):
         assemble_omni(runs, tmp_path / "omni")
+
+
+def test_an_unpacked_bundle_is_put_together_again_as_it_was(runs: Path, tmp_path: Path) -> None:
+    assemble_omni(runs, tmp_path / "bundle")
+    unpack(tmp_path / "bundle", tmp_path / "again")
+    convert(tmp_path / "again", tmp_path / "second", half=True, embed_llm=True)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("bundle", "second"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert read_bundle_config(tmp_path / "bundle") == read_bundle_config(tmp_path / "second")

@@ -14,6 +14,7 @@ from icebreaker.checkpoints.modules import PARTS, ModelConfig
 from icebreaker.checkpoints.stage_folders import (
     Stage,
     check_one_llm,
+    earlier_card,
     find_stage,
     llm_reference,
     sizes_together,
@@ -26,8 +27,8 @@ from icebreaker.duplex import DuplexConfig
 __all__ = ["assemble", "is_runs"]
 
 SOURCES = {
-    "encoder": ("alignment",),
-    "adapter": ("alignment",),
+    "encoder": ("alignment_more", "alignment"),
+    "adapter": ("alignment_more", "alignment"),
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
     "codec": ("codec",),
@@ -37,8 +38,8 @@ SOURCES = {
 RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices",
     "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres", "encoder_ctc_asked", "adapter_ctc",
-    "alignment_tokens", "alignment", "spoken_qa", "codec", "codec_lm", "codec_lm_replies", "codec_lm_more",
-    "codec_lm_prefix",
+    "alignment_tokens", "alignment", "alignment_more", "spoken_qa", "codec", "codec_lm", "codec_lm_replies",
+    "codec_lm_more", "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_heard", "backbone")  # the later round where it was run
 
@@ -81,7 +82,7 @@ def assemble(
     reference = llm_reference(llm_folder, model.llm_dim, embed=embed_llm)
     settings = settings or DialogueSettings(duplex=DuplexConfig(answer_silence=True))
     config = BundleConfig(model=model, llm=reference, settings=settings)
-    card = model_card(name, stage_records(runs / stage for stage in RUNS), config, weights)
+    card = model_card(name, stage_records(runs / stage for stage in RUNS), config, weights, earlier_card(runs))
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
 
 

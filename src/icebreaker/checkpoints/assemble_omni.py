@@ -17,6 +17,7 @@ from icebreaker.checkpoints.omni_modules import OmniModelConfig
 from icebreaker.checkpoints.stage_folders import (
     Stage,
     check_one_llm,
+    earlier_card,
     find_stage,
     llm_reference,
     read_stage,
@@ -80,7 +81,7 @@ def assemble_omni(
     config = BundleConfig(model=model, llm=reference, settings=settings, family="llama-omni")
     earlier = [llm_folder.parents[1] / stage for stage in EARLIER] if llm is None else []
     folders = [*earlier, stages["encoder"].folder, *(runs / stage for stage in RUNS)]
-    card = model_card(name, stage_records(folders), config, weights)
+    card = model_card(name, stage_records(folders), config, weights, earlier_card(runs))
     write_bundle(out, config, weights, card, storage=storage, llm_folder=llm_folder)
 
 

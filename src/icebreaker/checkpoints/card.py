@@ -1,6 +1,7 @@
 """The model card of a bundle, written from what the stages recorded. Measures nothing itself."""
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -53,16 +54,24 @@ class StageRecord(NamedTuple):
 
 
 def model_card(
-    title: str, stages: Sequence[StageRecord], config: BundleConfig, weights: Mapping[str, Tensor]
-) -> str:  # fmt: skip
-    """Markdown: parts, stages with seeds and hours, data and licences, measured figures, limits."""
+    title: str,
+    stages: Sequence[StageRecord],
+    config: BundleConfig,
+    weights: Mapping[str, Tensor],
+    earlier: str = "",
+) -> str:
+    """Markdown: parts, stages with seeds and hours, data and licences, measured figures, limits.
+
+    ``earlier`` is the card of a bundle that was trained on: what it says of stages that are not among ``stages`` stays.
+    """
     sizes = {
         part: sum(value.numel() for name, value in weights.items() if name.startswith(f"{part}."))
         for part in part_names(config.model)
     }
     parts = "\n".join(f"| {part} | {count:,} |" for part, count in sizes.items())
-    rows = "\n".join(_stage_row(stage) for stage in stages)
-    figures = "\n".join(line for stage in stages for line in _figures(stage))
+    kept = [line for line in earlier.splitlines() if _stage_of(line) not in {stage.name for stage in stages}]
+    rows = "\n".join([*_table("Stages", kept), *(_stage_row(stage) for stage in stages)])
+    figures = "\n".join([*_table("Measured", kept), *(line for stage in stages for line in _figures(stage))])
     return f"""# {title}
 
 A {ARCHITECTURES[config.family]}, trained end to end by Icebreaker's own recipes.
@@ -98,6 +107,19 @@ Each stage's own last evaluation, on its validation split.
 
 {LIMITS}
 """
+
+
+def _table(section: str, lines: Sequence[str]) -> list[str]:
+    """Rows of the table in one section of a card, without its head."""
+    if f"## {section}" not in lines:
+        return []
+    rest = lines[lines.index(f"## {section}") + 1 :]
+    body = takewhile(lambda line: not line.startswith("## "), rest)
+    return [line for line in body if line.startswith("| ") and not line.startswith(("| stage |", "| --- |"))]
+
+
+def _stage_of(line: str) -> str:
+    return line.split(" | ")[0].removeprefix("| ") if line.startswith("| ") else ""
 
 
 def _stage_row(stage: StageRecord) -> str:

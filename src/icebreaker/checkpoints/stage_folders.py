@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from icebreaker.checkpoints.bundle import LLMReference, load_weights
+from icebreaker.checkpoints.bundle import CARD, LLMReference, load_weights
 from icebreaker.checkpoints.card import StageRecord
 from icebreaker.config import from_mapping
 from icebreaker.errors import CheckpointError, ConfigError
@@ -19,11 +19,12 @@ from icebreaker.models.llm_folder import folder_sha256
 from icebreaker.nn.weights import weights_sha256
 
 __all__ = [
-    "Stage", "check_one_llm", "find_stage", "llm_reference", "read_stage", "sizes_together", "stage_records",
-    "weights_of",
+    "UNPACKED", "Stage", "check_one_llm", "earlier_card", "find_stage", "llm_reference", "read_stage", "sizes_together",
+    "stage_records", "weights_of",
 ]  # fmt: skip
 
 Sizes = TypeVar("Sizes")
+UNPACKED = "unpacked"  # in the configuration of a folder that comes from a bundle, not from training
 
 
 class Stage(NamedTuple):
@@ -118,8 +119,15 @@ def sizes_together(sizes: type[Sizes], values: Mapping[str, Any]) -> Sizes:
 
 
 def stage_records(folders: Iterable[Path]) -> list[StageRecord]:
-    """What the stages that are there say about themselves; one without a configuration gives only its metrics."""
-    return [_record(folder) for folder in folders if folder.is_dir()]
+    """What the stages that were run here say about themselves; one without a configuration gives only its metrics."""
+    records = [_record(folder) for folder in folders if folder.is_dir()]
+    told = (record for record in records if record.config or record.metrics)
+    return [record for record in told if UNPACKED not in record.config]
+
+
+def earlier_card(runs: Path) -> str:
+    """The model card of the bundle that was unpacked into ``runs``, or nothing."""
+    return (runs / CARD).read_text() if (runs / CARD).is_file() else ""
 
 
 def _record(folder: Path) -> StageRecord:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import to_mapping
 from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.llm import LLM
@@ -33,7 +34,7 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.processes import world
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
-from icebreaker.training.stage_files import load_into, save_stage
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
 __all__ = ["AlignmentConfig", "run", "slow_down"]
 
@@ -115,7 +116,8 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     encoder_config = ears.encoder.config
     ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
-    load_into(ctc, Path(config.encoder), "ctc")
+    if UNPACKED not in stage_config(Path(config.encoder)):  # a bundle keeps no character head: it is learnt anew
+        load_into(ctc, Path(config.encoder), "ctc")
     prompts = Prompts(llm.width, config.prompts, config.tasks)
     match_scale(ears.adapter, prompts, llm.embedding.weight)
     if config.start_from:
