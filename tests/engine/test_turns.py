@@ -17,6 +17,7 @@ from icebreaker.engine.messages import (
     ReplyStarted,
     Respond,
     SessionConfig,
+    SpeechIgnored,
     SpeechStarted,
     Tool,
 )
@@ -67,6 +68,33 @@ def test_who_interrupts_is_told_before_anybody_is_computed_for(
             break
     assert told_before_hearing[-1]
     assert not any(told_before_hearing[:-1])
+
+
+@pytest.mark.parametrize("over_a_reply", [True, False])
+def test_who_cuts_a_reply_is_answered_whatever_the_state_head_says(
+    make_room: Callable[..., Any], question: np.ndarray, monkeypatch: pytest.MonkeyPatch, over_a_reply: bool
+) -> None:
+    room = make_room(max_text_tokens=200)
+    session = room.enter(SessionConfig(turns="model"))
+    think = room.engine.device.think
+
+    def ignoring(rows: list[int]) -> Any:
+        probabilities, failed = think(rows)
+        heard = session.live.listening.utterance
+        meant = heard is not None and heard.confirmed  # until then it may well be told to be nothing
+        return {row: (0.05, 0.0, 0.95) if meant else (0.9, 0.05, 0.05) for row in probabilities}, failed
+
+    monkeypatch.setattr(room.engine.device, "think", ignoring)
+    events: list[Any] = []
+    if over_a_reply:
+        room.do(session, written("Tell a long story.", "u"), Respond())
+        events = room.until(session, AudioDelta)
+    spoken = np.concatenate([question, np.zeros(48000, np.float32)])
+    speak(room, session, spoken, events)
+    assert bool(only(events, SpeechIgnored)) is not over_a_reply
+    reasons = [event.reply.reason for event in only(events, ReplyDone)]
+    assert reasons[:1] == (["turn_detected"] if over_a_reply else [])
+    assert len(only(events, ReplyStarted)) == (1 if over_a_reply else 0), "the answer to what cut the reply"
 
 
 def test_a_reply_cut_while_its_end_still_plays_is_told_of(make_room: Callable[..., Any], question: np.ndarray) -> None:
