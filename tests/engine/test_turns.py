@@ -82,7 +82,7 @@ def test_who_cuts_a_reply_is_answered_whatever_the_state_head_says(
         probabilities, failed = think(rows)
         heard = session.live.listening.utterance
         meant = heard is not None and heard.confirmed  # until then it may well be told to be nothing
-        return {row: (0.05, 0.0, 0.95) if meant else (0.9, 0.05, 0.05) for row in probabilities}, failed
+        return dict.fromkeys(probabilities, (0.05, 0.0, 0.95) if meant else (0.9, 0.05, 0.05)), failed
 
     monkeypatch.setattr(room.engine.device, "think", ignoring)
     events: list[Any] = []
