@@ -64,6 +64,7 @@ class AlignmentConfig:
     answered_only: bool = False  # only spelling is learnt from recordings without an answer: for a narrow LLM
     transcript_weight: float = 1.0
     ctc_weight: float = 0.3
+    head_first: int = 0  # batches in which the character head learns alone; for one that begins from nothing
     token_ctc_weight: float = 0.0
     leading_space: bool = False  # of the tokens of token_ctc_weight; as in stage adapter_ctc
     evaluate_every: int = 200
@@ -177,9 +178,9 @@ class _Stage:
         known = [i for i, item in enumerate(batch.items) if item.answer or not config.answered_only]
         loss, parts = self.llm_loss(batch, heard, known)
         if config.ctc_weight:
-            parts["ctc"] = ctc_loss(
-                self.ctc(heard.frames), heard.lengths, [spelling(item.text) for item in batch.items]
-            )
+            alone = batch.seed[-1] < config.head_first  # a batch's seed ends with its number
+            frames = heard.frames.detach() if alone else heard.frames
+            parts["ctc"] = ctc_loss(self.ctc(frames), heard.lengths, [spelling(item.text) for item in batch.items])
             loss = loss + config.ctc_weight * parts["ctc"]
         if config.token_ctc_weight and known:
             lookup = self.ears.adapter.lookup
