@@ -1,12 +1,11 @@
 """Codes to waveform as they arrive, equal to decoding them all at once. Knows nothing of packets or replies.
 
 Every convolution keeps the newest inputs it will need again, so each code is computed once (the official wave-out in
-``codec_overlap`` decodes 20 of every 60 codes twice). Convolutions look ahead; here each is shifted to look back only,
-which delays its output, and shorter paths wait for longer ones. Where a layer's input lies before the first or after
-the last code it is zero, as offline padding makes it. All that the delay held back comes with the last code.
+``codec_overlap`` decodes 20 of every 60 codes twice). What that delays (``codec_walk``) comes with the last code. Where
+a layer's input lies before the first or after the last code it is zero, as offline padding makes it. On a CPU a small
+codec's few codes are made in NumPy (``codec_few_codes``), from the same state and to the same.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icebreaker.models.codec import Generator, GeneratorConfig
-from icebreaker.models.codec_layers import SLOPE, ResidualBlock1, ResidualBlock2
+from icebreaker.models.codec_few_codes import few_codes_of
 from icebreaker.models.codec_overlap import OfficialWaveOut, OfficialWaveState
+from icebreaker.models.codec_walk import walk
+from icebreaker.nn.few_tokens import array_of, fits
 from icebreaker.streaming import select
 
 __all__ = ["CodecStream", "CodecStreamState", "CodesToWaveform", "OfficialWaveOut", "OfficialWaveState"]
@@ -25,7 +26,7 @@ class CodecStreamState(NamedTuple):
     """What each row has heard of its segment."""
 
     fed: Tensor  # [B] codes taken
-    contexts: tuple[Tensor, ...]  # each [B, C, N], the newest inputs of one layer, in order of use
+    contexts: Tensor  # [B, N], the newest inputs of each layer, frame by frame, layers in order of use
 
 
 class CodesToWaveform(Protocol):
@@ -42,23 +43,27 @@ class CodesToWaveform(Protocol):
 
 
 class CodecStream:
-    """Streams a codec whose weights may be trained or moved meanwhile; holds no state of a stream."""
+    """Streams a codec; holds no state of a stream. Its weights may be moved meanwhile; on a CPU they stay as they are.
+
+    Attributes:
+        few_codes: the NumPy form of the generator, where it pays; None: torch's is used.
+    """
 
     def __init__(self, codec: CodesToWaveform) -> None:
         self.codec = codec
+        self.few_codes = few_codes_of(codec.generator)
         weight = codec.generator.conv_post.weight
         trial = _Pass(None, weight.new_zeros(1, dtype=torch.long), weight.new_ones(1, dtype=torch.long), None)
         with torch.no_grad():
             latents = weight.new_zeros(1, codec.config.latent_dim, 1)
-            voice = None if codec.generator.voice_dim is None else weight.new_zeros(1, codec.generator.voice_dim)
-            _, self.delay_samples = self._run(trial, latents, voice)
-        self.context_shapes = [tuple(context.shape[1:]) for context in trial.kept]
+            voice = None if codec.generator.voice_dim is None else weight.new_zeros(1, codec.generator.voice_dim, 1)
+            _, self.delay_samples = walk(trial, codec.generator, latents, voice)
+        self.context_size = trial.after.shape[1]
 
     def initial_state(self, batch: int) -> CodecStreamState:
         """Before the first code."""
         weight = self.codec.generator.conv_post.weight
-        contexts = tuple(weight.new_zeros(batch, *shape) for shape in self.context_shapes)
-        return CodecStreamState(weight.new_zeros(batch, dtype=torch.long), contexts)
+        return CodecStreamState(weight.new_zeros(batch, dtype=torch.long), weight.new_zeros(batch, self.context_size))
 
     @torch.no_grad()
     def __call__(
@@ -88,15 +93,16 @@ class CodecStream:
         flushed = -(-self.delay_samples // hop)  # codes that push the rest out
         taken = lengths + flushed * last
         if not taken.any():  # every row is idle
-            return state.contexts[0].new_zeros(len(codes), 0), lengths, state
+            return state.contexts.new_zeros(len(codes), 0), lengths, state
         latents, voice_vector = self._embed(codes, voice, int(taken.max()))
-        now = _Pass(state, state.fed, taken, torch.where(last, state.fed + lengths, _FOREVER))
-        output, _ = self._run(now, latents, voice_vector)
         first = (self.delay_samples - state.fed * hop).clamp_min(0)
         stop = torch.where(last, lengths * hop + self.delay_samples, lengths * hop)
         samples = torch.where(lengths + last > 0, stop - first, 0).clamp_min(0)
+        ends = torch.where(last, state.fed + lengths, _FOREVER)
+        run = self._by_row if self.few_codes and fits(self.codec.generator.conv_post.weight) else self._together
+        output, contexts = run(latents, voice_vector, state, taken, ends)
         waveform = _slices(output[:, None], _common(first), int(samples.max()))[:, 0]
-        following = CodecStreamState(state.fed + lengths, tuple(now.kept))
+        following = CodecStreamState(state.fed + lengths, contexts)
         if last.any():
             following = select(~last, following, self.initial_state(len(codes)))
         return waveform, samples, following
@@ -108,55 +114,54 @@ class CodecStream:
         latents, vector = self.codec.embed(codes, voice)
         return F.pad(latents, (0, length - latents.shape[-1])), vector
 
-    def _run(self, now: "_Pass", latents: Tensor, voice: Tensor | None) -> tuple[Tensor, int]:
-        """The generator in streaming form: waveform [B, S], and by how many samples it lags."""
-        generator, rate, delay = self.codec.generator, 1, 0
-        x = now.mask(latents, rate, delay)
-        x, delay = now.conv(x, generator.conv_pre, rate, delay)
-        x = now.mask(x, rate, delay)
-        if generator.frame_block is not None:
-            x, delay = now.block(x, generator.frame_block, rate, delay)
-        for stage, up in enumerate(generator.ups):
-            x, rate, delay = now.upsample(F.leaky_relu(x, SLOPE), up, rate, delay)
-            x, delay = now.parallel(now.mask(x, rate, delay), generator.stage_blocks(stage), rate, delay)
-            if voice is not None and x.shape[1] == generator.voice_dim:
-                x = now.mask(x + voice[:, :, None], rate, delay)
-        x, delay = now.conv(F.leaky_relu(x, generator.last_slope), generator.conv_post, rate, delay)
-        return torch.tanh(x).squeeze(1), delay
+    def _together(
+        self, latents: Tensor, voice: Tensor | None, state: CodecStreamState, taken: Tensor, ends: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """In torch: waveform [B, S], which lags, and the next contexts."""
+        now = _Pass(state.contexts, state.fed, taken, ends)
+        x, _ = walk(now, self.codec.generator, latents, None if voice is None else voice[:, :, None])
+        return torch.tanh(x).squeeze(1), now.after
+
+    def _by_row(
+        self, latents: Tensor, voice: Tensor | None, state: CodecStreamState, taken: Tensor, ends: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """In NumPy, the same."""
+        assert self.few_codes is not None
+        waveform = latents.new_zeros(len(latents), latents.shape[-1] * self.codec.config.hop_length)
+        contexts, frames = state.contexts.clone(), latents.mT.contiguous()
+        spans = zip(taken.tolist(), state.fed.tolist(), (ends - state.fed).tolist(), strict=True)
+        for row, (count, fed, left) in enumerate(spans):
+            if count == 0:
+                continue
+            vector = None if voice is None else array_of(voice[row])
+            sound, after = self.few_codes(
+                array_of(frames[row, :count]), vector, array_of(state.contexts[row]), fed, left
+            )
+            waveform[row, : len(sound)] = torch.from_numpy(sound)
+            contexts[row] = torch.from_numpy(after)
+        return waveform, contexts
 
 
 _FOREVER = 1 << 40  # end of a segment that goes on
 
 
 class _Pass:
-    """One call's way through the layers: takes each layer's context, keeps the next one.
+    """A ``Walk`` of a batch, in torch; every ``x`` is [B, C, T]."""
 
-    A tensor at ``rate`` frames per code with ``delay`` holds, at index j, the frame at j - delay of those that start
-    with the first code of this call.
-    """
-
-    def __init__(self, state: CodecStreamState | None, fed: Tensor, taken: Tensor, ends: Tensor | None) -> None:
-        """``state`` None: contexts are zeros. ``ends`` [B]: position of the first code after the segment."""
-        self.contexts: Iterator[Tensor] | None = iter(state.contexts) if state else None
-        self.taken = _common(taken)
+    def __init__(self, contexts: Tensor | None, fed: Tensor, taken: Tensor, ends: Tensor | None) -> None:
+        """``contexts`` None: zeros. ``ends`` [B]: position of the first code after the segment."""
+        self.contexts, self.at = contexts, 0
+        self.taken, self.codes = _common(taken), int(taken.max())
         self.kept = list[Tensor]()
         # Of each row: codes before this call, and those from there to its end.
         self.spans = [] if ends is None else list(zip(fed.tolist(), (ends - fed).tolist(), strict=True))
 
-    def extend(self, x: Tensor, context: int, rate: int) -> Tensor:
-        """``x`` [B, C, T] with the ``context`` frames before it; remembers those before the next call's."""
-        if context == 0:
-            return x
-        before = x.new_zeros(*x.shape[:2], context) if self.contexts is None else next(self.contexts)
-        joined = torch.cat([before, x], dim=-1)
-        self.kept.append(_slices(joined, self.taken * rate, context))
-        return joined
+    @property
+    def after(self) -> Tensor:
+        """Contexts [B, N] of the next call."""
+        return torch.cat(self.kept, dim=1)
 
     def mask(self, x: Tensor, rate: int, delay: int) -> Tensor:
-        """Zero what lies outside the segment, in place: the beginning of a row that starts, the rest of one that ends.
-
-        Every ``x`` is a result of this pass that nobody else holds, or was masked before.
-        """
         for row, (fed, left) in enumerate(self.spans):
             if (early := delay - fed * rate) > 0:
                 x[row, :, :early] = 0.0
@@ -164,49 +169,36 @@ class _Pass:
                 x[row, :, end:] = 0.0
         return x
 
-    def conv(self, x: Tensor, conv: nn.Module, rate: int, delay: int) -> tuple[Tensor, int]:
-        """A length-keeping convolution."""
-        assert isinstance(conv, nn.Conv1d)
+    def conv(self, x: Tensor, conv: nn.Conv1d, slope: float) -> Tensor:
         context = (conv.kernel_size[0] - 1) * conv.dilation[0]
-        y = F.conv1d(self.extend(x, context, rate), conv.weight, conv.bias, dilation=conv.dilation)
-        return y, delay + context // 2
+        joined = self._extend(F.leaky_relu(x, slope), context)
+        return F.conv1d(joined, conv.weight, conv.bias, dilation=conv.dilation)
 
-    def upsample(self, x: Tensor, conv: nn.Module, rate: int, delay: int) -> tuple[Tensor, int, int]:
-        """A transposed convolution; also returns the new rate."""
-        assert isinstance(conv, nn.ConvTranspose1d)
-        factor, padding = conv.stride[0], int(conv.padding[0])
+    def upsample(self, x: Tensor, conv: nn.ConvTranspose1d, slope: float) -> Tensor:
+        factor = conv.stride[0]
         context = -(-(conv.kernel_size[0] - factor) // factor)
-        full = F.conv_transpose1d(self.extend(x, context, rate), conv.weight, conv.bias, stride=factor)
-        y = full[..., context * factor : (context + x.shape[-1]) * factor]  # all contributions are in
-        return y, rate * factor, delay * factor + padding
+        joined = self._extend(F.leaky_relu(x, slope), context)
+        full = F.conv_transpose1d(joined, conv.weight, conv.bias, stride=factor)
+        return full[..., context * factor : (context + x.shape[-1]) * factor]  # all contributions are in
 
-    def wait(self, x: Tensor, frames: int, rate: int) -> Tensor:
-        """``x``, ``frames`` later."""
-        return self.extend(x, frames, rate)[..., : x.shape[-1]]
+    def add(self, y: Tensor, x: Tensor, frames: int) -> Tensor:
+        return self._extend(x, frames)[..., : x.shape[-1]] + y
 
-    def block(self, x: Tensor, block: nn.Module, rate: int, delay: int) -> tuple[Tensor, int]:
-        """A residual block of either kind."""
-        for convs in _added(block):
-            y, later = x, delay
-            for conv in convs:
-                y, later = self.conv(F.leaky_relu(self.mask(y, rate, later), SLOPE), conv, rate, later)
-            x, delay = self.mask(self.wait(x, later - delay, rate) + y, rate, later), later
-        return x, delay
-
-    def parallel(self, x: Tensor, blocks: nn.ModuleList, rate: int, delay: int) -> tuple[Tensor, int]:
-        """The average of parallel residual blocks, each waiting for the slowest."""
-        results = [self.block(x, block, rate, delay) for block in blocks]
-        slowest = max(later for _, later in results)
-        waited = [self.wait(y, slowest - later, rate) for y, later in results]
-        return torch.stack(waited).sum(dim=0) / len(blocks), slowest
-
-
-def _added(block: nn.Module) -> list[tuple[nn.Module, ...]]:
-    """The convolutions between one addition and the next."""
-    if isinstance(block, ResidualBlock1):
-        return list(zip(block.convs1, block.convs2, strict=True))
-    assert isinstance(block, ResidualBlock2)
-    return [(conv,) for conv in block.convs]
+    def _extend(self, x: Tensor, context: int) -> Tensor:
+        """``x`` [B, C, T] with the ``context`` frames before it; remembers those before the next call's."""
+        if context == 0:
+            return x
+        batch, channels, frames = x.shape
+        if self.contexts is None:
+            before = x.new_zeros(batch, channels, context)
+        else:
+            stop = self.at + context * channels
+            before = self.contexts[:, self.at : stop].reshape(batch, context, channels).mT
+            self.at = stop
+        joined = torch.cat([before, x], dim=-1)
+        newest = _slices(joined, self.taken * (frames // self.codes), context)
+        self.kept.append(newest.mT.reshape(batch, -1))
+        return joined
 
 
 def _common(numbers: Tensor) -> Tensor | int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-__all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "multiply", "pays", "root_mean_square"]
+__all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "multiply", "one_blas_thread", "pays", "root_mean_square"]
 
 MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
 SINGLY = 3  # vectors up to so many are multiplied one by one: BLAS repacks the matrix for more
@@ -65,7 +65,7 @@ class FewTokens:
         self.heads, self.kv_heads, self.eps = heads, kv_heads, eps
         self.head_dim = layers[0].out.shape[0] // heads
         self.layers = [self._scaled(layer) for layer in layers]
-        _one_blas_thread()
+        one_blas_thread()
 
     def __call__(self, x: Array, cos: Array, sin: Array, spots: Spots) -> Array:
         """Run the tokens through all layers.
@@ -124,7 +124,7 @@ class FewTokens:
 
 
 @functools.cache
-def _one_blas_thread() -> Any:
+def one_blas_thread() -> Any:
     """NumPy's BLAS would spread a hundredth of a millisecond's work over threads, which wait for more by spinning."""
     return ThreadpoolController().select(internal_api="openblas").limit(limits=1)  # it lasts: this is kept
 
