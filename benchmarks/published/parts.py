@@ -113,7 +113,8 @@ def decode_ticks(
     llm: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
 ) -> Iterator[Row]:
     """One token for every conversation: embedding, layers, head; at batch 1 beside a cache that grows and is copied."""
-    llm.ticks = few_tokens_of(llm)  # as a dialogue does on a CPU
+    if (steps := few_tokens_of(llm)) is not None:  # as a dialogue does on a CPU
+        llm.ticks, llm.few_logits = steps, steps.logits
     for context in contexts:
         for batch in batches:
             if not fits(batch * (context + 64) * llm.cache_bytes_per_position()):
