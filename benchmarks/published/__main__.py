@@ -107,6 +107,7 @@ class Bench:
         machine = self.machine
         return {
             "shape": self.shape.name,
+            "weights": "Trained" if self.shape.bundle else "Random",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "python -m benchmarks.published " + " ".join(sys.argv[1:]),
             "where": machine_facts(),

@@ -21,7 +21,6 @@ from icebreaker.nn.matrix import Matrix
 __all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "norm", "pays"]
 
 MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
-
 HALF = np.float32(0.5)
 
 Array = NDArray[np.float32]
@@ -84,7 +83,7 @@ class FewTokens:
         count, turning, d = len(x), self.heads + self.kv_heads, self.head_dim
         half, scale = d // 2, np.float32(d**-0.5)
         together = _Together.of(spots) if count > 1 else None
-        at: Any = spots.rows[0], slice(None), spots.entries[0]  # of a single token this is no copy, and quicker
+        at: Any = spots.rows[0], slice(None), spots.entries[0]  # indexing by two numbers starts sooner than by lists
         if count > 1:
             at = np.asarray(spots.rows), slice(None), np.asarray(spots.entries)
         attended = np.empty((count, self.kv_heads, self.heads // self.kv_heads, d), np.float32)

@@ -1,8 +1,9 @@
 """A weight that one vector or a few are multiplied by, on a CPU. Knows nothing of the model it comes from.
 
-Such a product is bound by reading the weight. One that came in half precision is therefore kept so and multiplied by
-FBGEMM, in float32: half the bytes, nothing lost. Starting that costs more than starting NumPy, which stays the way for
-weights that lie in a cache anyway, and for those that float16 cannot hold.
+Such products are bound by reading the weight, and BLAS lays the whole matrix out anew for a product of a few rows. A
+weight that came in half precision is therefore also kept as FBGEMM packs it: half the bytes, in order, products and
+sums in float32, so nothing is lost. One vector stays NumPy's, which starts sooner, and so does a weight that float16
+cannot hold: two or three vectors are multiplied by it one by one.
 """
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 __all__ = ["Matrix"]
 
-SINGLY = 3  # vectors up to so many are multiplied one by one where nothing is packed: BLAS repacks the matrix for more
-SMALL_STACK = 8 << 20  # bytes of all weights in float32: they stay in a cache, and packing pays for 5 vectors or more
-SMALL_WEIGHT = 1 << 20  # bytes: of a larger stack, one vector takes as long to start as to multiply
+SINGLY = 3  # vectors up to so many are multiplied one by one where they are not multiplied by a packed weight
+PACKED_FROM = 2  # vectors
+PACKED_FROM_SMALL = 5  # of a stack that stays in a cache anyway
+SMALL_STACK = 8 << 20  # bytes of all its weights in float32
 
 Array = NDArray[np.float32]
 
@@ -25,14 +27,14 @@ class Matrix:
         rows = torch.from_numpy(np.ascontiguousarray(weight.T))
         exact = torch.equal(rows.half().float(), rows) and "fbgemm" in torch.backends.quantized.supported_engines
         self._packed = torch.ops.quantized.linear_prepack_fp16(rows, None) if exact else None
-        self._packed_from = 5 if stack_bytes <= SMALL_STACK else 2 if weight.nbytes <= SMALL_WEIGHT else 1
-        self._plain = np.ascontiguousarray(weight) if not exact or self._packed_from > 1 else None
+        self._packed_from = PACKED_FROM_SMALL if stack_bytes <= SMALL_STACK else PACKED_FROM
+        self._plain = np.ascontiguousarray(weight)
 
     def __call__(self, x: Array) -> Array:
         """[N, in] to [N, out]."""
-        if self._plain is None or (self._packed is not None and len(x) >= self._packed_from):
+        if self._packed is not None and len(x) >= self._packed_from:
             return _together(x, self._packed)
-        if self._packed is not None or not 1 < len(x) <= SINGLY:
+        if not 1 < len(x) <= SINGLY:
             return x @ self._plain
         product: Array = np.empty((len(x), self._plain.shape[1]), np.float32)
         for row, out in zip(x, product, strict=True):
