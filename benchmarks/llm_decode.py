@@ -48,8 +48,11 @@ def build(shape: dict[str, int]) -> LLM:
             pad_token_id=0,
         )
     )
+    for parameter in model.parameters():
+        parameter.data = parameter.half().float()  # as bundles store them
     llm = LLM(model, NoTokenizer())
-    llm.ticks = few_tokens_of(llm)
+    if (steps := few_tokens_of(llm)) is not None:
+        llm.ticks, llm.few_logits = steps, steps.logits
     return llm
 
 
@@ -68,11 +71,11 @@ def ours(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
 
 def in_torch(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
     """The same in torch alone."""
-    steps, llm.ticks = llm.ticks, None
+    steps, llm.ticks, llm.few_logits = (llm.ticks, llm.few_logits), None, None
     try:
         return ours(llm, ids, tokens)
     finally:
-        llm.ticks = steps
+        llm.ticks, llm.few_logits = steps
 
 
 @torch.inference_mode()

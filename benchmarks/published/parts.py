@@ -24,7 +24,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.llm_ticks import LLMTicks
 
-__all__ = ["RECORDED", "Row", "decode_ticks", "listening", "omni_parts", "speaking"]
+__all__ = ["RECORDED", "Row", "as_deployed", "decode_ticks", "listening", "omni_parts", "speaking"]
 
 Work = Callable[[], object]
 RECORDED = ", recorded"  # as a CUDA graph
@@ -109,11 +109,17 @@ def listening(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Itera
         yield measured(machine, "adapter, 160 ms", work, weights(parts.adapter), batch=batch)
 
 
+def as_deployed(llm: LLM) -> None:
+    """Run its steps as a dialogue does on a CPU."""
+    if (steps := few_tokens_of(llm)) is not None:
+        llm.ticks, llm.few_logits = steps, steps.logits
+
+
 def decode_ticks(
     llm: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
 ) -> Iterator[Row]:
     """One token for every conversation: embedding, layers, head; at batch 1 beside a cache that grows and is copied."""
-    llm.ticks = few_tokens_of(llm)  # as a dialogue does on a CPU
+    as_deployed(llm)
     for context in contexts:
         for batch in batches:
             if not fits(batch * (context + 64) * llm.cache_bytes_per_position()):

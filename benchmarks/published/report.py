@@ -40,7 +40,7 @@ def _head(run: Run) -> str:
         f"{run['date']}, commit {where['commit']}, {where['gpu'] or where['machine']}, torch {where['torch']}, "
         f"{where['threads']} thread(s), {machine['dtype']}; reads {machine['gb_per_s']:.0f} GB/s, multiplies "
         f"{machine['tflops']:.3g} TFLOP/s ({machine['float32_tflops']:.3g} in float32), as measured in this run. "
-        f"{machine['clock']} The run took {run['seconds']:.0f} s. Random weights: `{run['command']}`."
+        f"{machine['clock']} The run took {run['seconds']:.0f} s. {run['weights']} weights: `{run['command']}`."
     )
 
 

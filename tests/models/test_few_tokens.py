@@ -22,9 +22,18 @@ TURNS = [  # first slot, stop, what each row is fed
 ]
 
 
+def rounded(module: torch.nn.Module) -> None:
+    """As if it came in half precision."""
+    for parameter in module.parameters():
+        parameter.data = parameter.half().float()
+
+
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
-def test_the_llm_says_the_same(family: str) -> None:
+def test_the_llm_says_the_same(family: str, half: bool) -> None:
     llm = tiny_llm(family)
+    if half:
+        rounded(llm.model)
     steps = few_tokens_of(llm)
     assert steps is not None
     torch.manual_seed(3)
@@ -41,6 +50,7 @@ def test_the_llm_says_the_same(family: str) -> None:
         said = torch.arange(max(fed)) < now[:, None]
         torch.testing.assert_close(hidden[said], expected[said], atol=1e-5, rtol=1e-4)
         assert not hidden[~said].any()
+        torch.testing.assert_close(steps.logits(expected[:, 0]), llm.logits(expected[:, 0]), atol=1e-5, rtol=1e-4)
     assert cache.length.tolist() == plain.length.tolist()
     for ours, theirs in zip((*cache.keys, *cache.values), (*plain.keys, *plain.values), strict=True):
         for row, length in enumerate(plain.length.tolist()):
@@ -74,17 +84,20 @@ def test_another_precision_is_left_alone() -> None:
     assert few_tokens_of(llm) is None
 
 
-def decoder() -> tuple[CodecLM, CodecLMState]:
+def decoder(half: bool = False) -> tuple[CodecLM, CodecLMState]:
     torch.manual_seed(1)
     config = CodecLMConfig(codes=20, llm_dim=32, hidden=8, linear_units=16, blocks=2, heads=2)
     model = CodecLM(config).eval()
+    if half:
+        rounded(model)
     lengths = torch.tensor([2, 0, 4, 3])
     return model, model.prefill(torch.randn(4, 4, 32), lengths, torch.randn(4, 4, 32), lengths, max_codes=14)
 
 
-def test_the_speech_decoder_says_the_same() -> None:
-    model, plain = decoder()
-    _, state = decoder()
+@pytest.mark.parametrize("half", [False, True])
+def test_the_speech_decoder_says_the_same(half: bool) -> None:
+    model, plain = decoder(half)
+    _, state = decoder(half)
     steps = few_codes_of(model)
     for first, stop, active in [(0, 4, [1, 0, 1, 1]), (2, 3, [1]), (0, 1, [1]), (0, 4, [1, 0, 0, 1]), (0, 4, [1] * 4)]:
         codes, now = torch.randint(20, (stop - first,)), torch.tensor(active, dtype=torch.bool)
@@ -111,6 +124,13 @@ def test_a_full_row_that_is_idle_is_not_written_to() -> None:
     assert torch.equal(after.keys[0], before)
     with pytest.raises(ValueError, match="the cache is full"):
         model.step(torch.tensor([1, 2, 3, 4]), after)
+
+
+def test_many_states_are_left_to_the_head_itself() -> None:
+    steps = few_tokens_of(llm := tiny_llm())
+    assert steps is not None
+    assert steps.logits(torch.zeros(1, MOST_TOKENS, llm.width)) is not None
+    assert steps.logits(torch.zeros(1, MOST_TOKENS + 1, llm.width)) is None
 
 
 def test_a_model_that_has_moved_on_is_left_alone() -> None:

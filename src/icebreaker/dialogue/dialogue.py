@@ -67,8 +67,8 @@ class Dialogue:
         lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
         if lookup is not None:
             lookup.certainty = parts.settings.certainty
-        if parts.llm.ticks is None:
-            parts.llm.ticks = few_tokens_of(parts.llm)
+        if parts.llm.ticks is None and (steps := few_tokens_of(parts.llm)) is not None:
+            parts.llm.ticks, parts.llm.few_logits = steps, steps.logits
         if isinstance(parts, Parts) and parts.codec_lm.ticks is None:
             parts.codec_lm.ticks = few_codes_of(parts.codec_lm)
 

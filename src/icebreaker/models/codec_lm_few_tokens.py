@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icebreaker.models.codec_lm import CodecLM
 from icebreaker.models.codec_lm_cache import CodecLMState
-from icebreaker.nn.few_tokens import FewTokens, Layer, Spots, array_of, fits, multiply, pays, root_mean_square
+from icebreaker.nn.few_tokens import FewTokens, Layer, Spots, array_of, fits, norm, pays
 from icebreaker.nn.llama import LlamaLayer
+from icebreaker.nn.matrix import Matrix
 
 __all__ = ["CodecLMFewTokens", "few_codes_of"]
 
@@ -17,27 +18,29 @@ class CodecLMFewTokens:
 
     def __init__(self, model: CodecLM) -> None:
         layers = [layer for layer in model.layers if isinstance(layer, LlamaLayer)]
+        size = sum(p.nbytes for part in (*layers, model.head) for p in part.parameters())
+
+        def matrix(linear: nn.Linear) -> Matrix:
+            return Matrix(array_of(linear.weight).T, size)
+
         self.model = model
         self.stack = FewTokens(
             [
                 Layer(
                     attention_norm=array_of(layer.attention_norm.weight),
-                    qkv=array_of(layer.qkv.weight.t().contiguous()),
+                    qkv=matrix(layer.qkv),
                     qkv_bias=None,
-                    out=array_of(layer.out.weight.t().contiguous()),
+                    out=matrix(layer.out),
                     mlp_norm=array_of(layer.mlp_norm.weight),
-                    gate_up=array_of(layer.gate_up.weight.t().contiguous()),
-                    down=array_of(layer.down.weight.t().contiguous()),
+                    gate_up=matrix(layer.gate_up),
+                    down=matrix(layer.down),
                 )
                 for layer in layers
             ],
-            model.config.heads, model.config.heads, layers[0].mlp_norm.eps,
+            model.config.heads, model.config.heads, model.config.hidden // model.config.heads, layers[0].mlp_norm.eps,
         )  # fmt: skip
         self.embedding = array_of(model.embedding.weight)
-        self.head, self.bias = (
-            array_of((model.head.weight * model.norm.weight).t().contiguous()),
-            array_of(model.head.bias),
-        )
+        self.norm, self.head, self.bias = array_of(model.norm.weight), matrix(model.head), array_of(model.head.bias)
         self._cos = self._sin = np.zeros((0, self.stack.head_dim), np.float32)  # by position
 
     def __call__(self, codes: Tensor, state: CodecLMState, used: int, active: Tensor | None = None) -> Tensor | None:
@@ -66,7 +69,7 @@ class CodecLMFewTokens:
             keys, values = (cache.numpy().swapaxes(0, 1) for cache in (state.keys, state.values))
             spots = Spots(keys, values, rows, lengths)  # type: ignore[arg-type]  # an array is a sequence here
             x = self.stack(self.embedding[codes.numpy()[rows]], self._cos[positions], self._sin[positions], spots)
-            logits[rows] = multiply(x / root_mean_square(x, self.stack.eps), self.head) + self.bias
+            logits[rows] = self.head(norm(x, self.norm, self.stack.eps)) + self.bias
         return torch.from_numpy(logits)
 
     def _turn(self, positions: int) -> None:

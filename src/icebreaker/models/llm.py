@@ -48,6 +48,7 @@ class LLM(nn.Module):
         self.ticks: Callable[[Tensor, KVCache, Tensor, int], Tensor | None] | None = (
             None  # a faster way for few positions
         )
+        self.few_logits: Callable[[Tensor], Tensor | None] | None = None  # and for their head
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Self:
@@ -108,7 +109,8 @@ class LLM(nn.Module):
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[.., D] hidden states to [.., V] logits, with whatever the model does after its head (scale, soft cap)."""
-        return self._head(hidden_states)  # type: ignore[no-any-return]
+        ticked = None if self.few_logits is None else self.few_logits(hidden_states)
+        return self._head(hidden_states) if ticked is None else ticked
 
     def new_cache(self, slots: int, capacity: int) -> KVCache:
         """Empty slots for ``slots`` sessions of at most ``capacity`` positions each."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
-from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, array_of, fits, pays, root_mean_square
+from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, array_of, fits, norm, pays
+from icebreaker.nn.matrix import Matrix
 
 __all__ = ["LLMFewTokens", "few_tokens_of"]
 
@@ -26,8 +27,8 @@ logger = logging.getLogger(__name__)
 class LLMFewTokens:
     """What ``LLM.forward`` does, for few tokens; see ``LLM.ticks``."""
 
-    def __init__(self, llm: LLM, stack: FewTokens, norm: Array, rotary: nn.Module) -> None:
-        self.llm, self.stack, self.norm, self.rotary = llm, stack, norm, rotary
+    def __init__(self, llm: LLM, stack: FewTokens, norm: Array, head: Matrix, rotary: nn.Module) -> None:
+        self.llm, self.stack, self.norm, self.head, self.rotary = llm, stack, norm, head, rotary
         self._cos = self._sin = np.zeros((0, stack.head_dim), np.float32)  # by position
 
     def __call__(self, embeddings: Tensor, cache: KVCache, lengths: Tensor, read_length: int) -> Tensor | None:
@@ -58,8 +59,15 @@ class LLMFewTokens:
         spots = Spots(keys, values, rows, entries)
         x = self.stack(vectors[rows, steps], self._cos[entries], self._sin[entries], spots)
         hidden = np.zeros_like(vectors)
-        hidden[rows, steps] = x / root_mean_square(x, self.stack.eps) * self.norm
+        hidden[rows, steps] = norm(x, self.norm, self.stack.eps)
         return torch.from_numpy(hidden)
+
+    def logits(self, hidden_states: Tensor) -> Tensor | None:
+        """What ``LLM.logits`` does for [.., D]; None: as above."""
+        vectors = hidden_states.reshape(-1, hidden_states.shape[-1])
+        if len(vectors) > MOST_TOKENS or not fits(self.llm.embedding.weight):
+            return None
+        return torch.from_numpy(self.head(vectors.numpy())).view(*hidden_states.shape[:-1], -1)
 
     def _turn(self, positions: int) -> None:
         """Know the rotations of so many positions."""
@@ -71,7 +79,10 @@ class LLMFewTokens:
 
 @torch.no_grad()
 def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
-    """For ``llm.ticks``; None where it is of another build, on another device, in another precision, or large."""
+    """For ``llm.ticks`` and (its ``logits``) ``llm.few_logits``.
+
+    None where the LLM is of another build, on another device, in another precision, or large.
+    """
     if not fits(llm.embedding.weight) or not pays(llm.model):
         return None
     try:
@@ -80,18 +91,28 @@ def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
         lengths, cache = torch.tensor([PROBED, PROBED - 1]), llm.new_cache(2, PROBED)
         wanted, _ = llm(vectors, cache, lengths)
         got = steps(vectors, llm.new_cache(2, PROBED), lengths, PROBED)
+        said, read = llm.logits(wanted), steps.logits(wanted)
     except (AttributeError, ValueError, IndexError, TypeError):
         logger.debug("%s is not built like Llama; its steps stay torch's", type(llm.model).__name__)
         return None
     assert got is not None
+    assert read is not None
     heard = torch.arange(PROBED) < lengths[:, None]
-    return steps if torch.allclose(got[heard], wanted[heard], atol=TOLERANCE, rtol=TOLERANCE) else None
+    close = [
+        torch.allclose(a[heard], b[heard], atol=TOLERANCE, rtol=TOLERANCE) for a, b in ((got, wanted), (read, said))
+    ]
+    return steps if all(close) else None
 
 
 def _build(llm: LLM) -> LLMFewTokens:
     config, decoder = llm.model.config, llm.model.base_model
     if not llm.attends_to_all:
         raise ValueError("windows of attention are not followed")
+    size = sum(p.nbytes for p in llm.model.parameters())
+
+    def matrix(*weights: Tensor) -> Matrix:
+        return Matrix(array_of(torch.cat(weights)).T, size)
+
     layers = []
     for layer in decoder.layers:
         attention, mlp = layer.self_attn, layer.mlp
@@ -102,18 +123,15 @@ def _build(llm: LLM) -> LLMFewTokens:
         layers.append(
             Layer(
                 attention_norm=array_of(layer.input_layernorm.weight),
-                qkv=_matrix(*(each.weight for each in projections)),
+                qkv=matrix(*(each.weight for each in projections)),
                 qkv_bias=array_of(torch.cat(biases)) if biases else None,
-                out=_matrix(attention.o_proj.weight),
+                out=matrix(attention.o_proj.weight),
                 mlp_norm=array_of(layer.post_attention_layernorm.weight),
-                gate_up=_matrix(mlp.gate_proj.weight, mlp.up_proj.weight),
-                down=_matrix(mlp.down_proj.weight),
+                gate_up=matrix(mlp.gate_proj.weight, mlp.up_proj.weight),
+                down=matrix(mlp.down_proj.weight),
             )
         )
-    stack = FewTokens(layers, config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps)
-    return LLMFewTokens(llm, stack, array_of(decoder.norm.weight), decoder.rotary_emb)
-
-
-def _matrix(*weights: Tensor) -> Array:
-    """[in, out] of projections [out, in] of the same input."""
-    return np.ascontiguousarray(torch.cat(weights).detach().numpy().T)
+    head_dim = decoder.layers[0].self_attn.head_dim
+    stack = FewTokens(layers, config.num_attention_heads, config.num_key_value_heads, head_dim, config.rms_norm_eps)
+    head = matrix(llm.model.get_output_embeddings().weight)
+    return LLMFewTokens(llm, stack, array_of(decoder.norm.weight), head, decoder.rotary_emb)

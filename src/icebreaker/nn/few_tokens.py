@@ -1,9 +1,9 @@
 """Decoder layers of Llama's kind for a few tokens at a time, in NumPy. Knows nothing of caches' owners or sampling.
 
 A small model's step of one token is some hundred operations on a few hundred numbers: in torch, on a CPU, starting them
-takes most of the time, and each gives up the interpreter's lock. NumPy starts one in a quarter of the time, and
-whatever only scales (norms, the queries, half of the gate) is multiplied into the matrices beforehand. Keys and values
-go straight into the cache's memory. Of a large model reading the weights takes the time, and nothing is to be gained.
+takes most of the time, and each gives up the interpreter's lock. NumPy starts one in a quarter of the time. Keys and
+values go straight into the cache's memory. Of a large model reading the weights takes the time, and nothing is to be
+gained.
 """
 
 import functools
@@ -16,24 +16,26 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-__all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "multiply", "one_blas_thread", "pays", "root_mean_square"]
+from icebreaker.nn.matrix import Matrix
+
+__all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "norm", "one_blas_thread", "pays"]
 
 MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
-SINGLY = 3  # vectors up to so many are multiplied one by one: BLAS repacks the matrix for more
+HALF = np.float32(0.5)
 
 Array = NDArray[np.float32]
 
 
 class Layer(NamedTuple):
-    """One layer's weights, each matrix [in, out]."""
+    """One layer's weights."""
 
     attention_norm: Array  # [D]
-    qkv: Array  # [D, (H + 2 * H_kv) * d]
+    qkv: Matrix  # [D, (H + 2 * H_kv) * d]
     qkv_bias: Array | None
-    out: Array  # [H * d, D]
+    out: Matrix  # [H * d, D]
     mlp_norm: Array  # [D]
-    gate_up: Array  # [D, 2 * F]
-    down: Array  # [F, D]
+    gate_up: Matrix  # [D, 2 * F]
+    down: Matrix  # [F, D]
 
 
 class Spots(NamedTuple):
@@ -58,13 +60,12 @@ class FewTokens:
         layers: in order.
         heads: of queries.
         kv_heads: of keys and values.
+        head_dim: of each.
         eps: of the norms.
     """
 
-    def __init__(self, layers: Sequence[Layer], heads: int, kv_heads: int, eps: float) -> None:
-        self.heads, self.kv_heads, self.eps = heads, kv_heads, eps
-        self.head_dim = layers[0].out.shape[0] // heads
-        self.layers = [self._scaled(layer) for layer in layers]
+    def __init__(self, layers: Sequence[Layer], heads: int, kv_heads: int, head_dim: int, eps: float) -> None:
+        self.layers, self.heads, self.kv_heads, self.head_dim, self.eps = layers, heads, kv_heads, head_dim, eps
         one_blas_thread()
 
     def __call__(self, x: Array, cos: Array, sin: Array, spots: Spots) -> Array:
@@ -78,12 +79,16 @@ class FewTokens:
         Returns:
             [N, D], before the final norm.
         """
+        cos, sin = cos[:, None], sin[:, None]
         count, turning, d = len(x), self.heads + self.kv_heads, self.head_dim
-        cos, sin, half = cos[:, None], sin[:, None], d // 2
+        half, scale = d // 2, np.float32(d**-0.5)
         together = _Together.of(spots) if count > 1 else None
+        at: Any = spots.rows[0], slice(None), spots.entries[0]  # indexing by two numbers starts sooner than by lists
+        if count > 1:
+            at = np.asarray(spots.rows), slice(None), np.asarray(spots.entries)
         attended = np.empty((count, self.kv_heads, self.heads // self.kv_heads, d), np.float32)
         for index, layer in enumerate(self.layers):
-            qkv = multiply(x / root_mean_square(x, self.eps), layer.qkv)
+            qkv = layer.qkv(norm(x, layer.attention_norm, self.eps))
             if layer.qkv_bias is not None:
                 qkv += layer.qkv_bias
             qkv = qkv.reshape(count, turning + self.kv_heads, d)
@@ -92,35 +97,24 @@ class FewTokens:
             turned *= sin
             turned += straight * cos
             keys, values = spots.keys[index], spots.values[index]
-            for token, (row, entry) in enumerate(zip(spots.rows, spots.entries, strict=True)):
-                keys[row, :, entry] = turned[token, self.heads :]
-                values[row, :, entry] = qkv[token, turning:]
-            query = turned[:, : self.heads].reshape(attended.shape)
+            keys[at], values[at] = turned[:, self.heads :], qkv[:, turning:]
+            query = (turned[:, : self.heads] * scale).reshape(attended.shape)
             if together is None:
                 for token, (row, entry) in enumerate(zip(spots.rows, spots.entries, strict=True)):
                     _attend(query[token], keys[row, :, : entry + 1], values[row, :, : entry + 1], None, attended[token])
             else:
                 together.attend(query, keys, values, attended)
-            x = x + multiply(attended.reshape(count, self.heads * d), layer.out)
-            gate_up = multiply(x / root_mean_square(x, self.eps), layer.gate_up)
-            gate, up = gate_up[:, : len(layer.down)], gate_up[:, len(layer.down) :]
-            swished = np.tanh(gate)  # of half the gate: g * sigmoid(g) = g/2 * (1 + tanh(g/2)), which overflows nowhere
+            x = x + layer.out(attended.reshape(count, self.heads * d))
+            gate_up = layer.gate_up(norm(x, layer.mlp_norm, self.eps))
+            ffn = gate_up.shape[1] // 2
+            gate, up = gate_up[:, :ffn], gate_up[:, ffn:]
+            gate *= HALF
+            swished = np.tanh(gate)  # g * sigmoid(g) = g/2 * (1 + tanh(g/2)), which overflows nowhere
             swished += 1
             swished *= gate
             swished *= up
-            x += multiply(swished, layer.down)
+            x += layer.down(swished)
         return x
-
-    def _scaled(self, layer: Layer) -> Layer:
-        """The same layer without its factors: they are in the matrices."""
-        queries, ffn = self.heads * self.head_dim, len(layer.down)
-        qkv, gate_up = layer.qkv * layer.attention_norm[:, None], layer.gate_up * layer.mlp_norm[:, None]
-        bias = None if layer.qkv_bias is None else layer.qkv_bias.copy()
-        qkv[:, :queries] *= self.head_dim**-0.5
-        if bias is not None:
-            bias[:queries] *= self.head_dim**-0.5
-        gate_up[:, :ffn] *= 0.5
-        return layer._replace(qkv=qkv, qkv_bias=bias, gate_up=gate_up)
 
 
 @functools.cache
@@ -172,20 +166,14 @@ def _attend(query: Array, keys: Array, values: Array, mask: Array | None, out: A
     out /= np.add.reduce(scores, axis=-1, keepdims=True)
 
 
-def multiply(x: Array, matrix: Array) -> Array:
-    """[N, in] times [in, out]."""
-    if not 1 < len(x) <= SINGLY:
-        return x @ matrix
-    product = np.empty((len(x), matrix.shape[1]), np.float32)
-    for row, out in zip(x, product, strict=True):
-        np.matmul(row, matrix, out=out)
-    return product
-
-
-def root_mean_square(x: Array, eps: float) -> Array:
-    """[N, D] to [N, 1]: what RMSNorm divides by."""
-    root: Array = np.sqrt(np.vecdot(x, x) / np.float32(x.shape[1]) + np.float32(eps))[:, None]
-    return root
+def norm(x: Array, weight: Array, eps: float) -> Array:
+    """RMSNorm of [N, D]."""
+    normed: Array = x * weight
+    squares = np.vecdot(x, x)
+    squares /= x.shape[1]
+    squares += eps
+    normed /= np.sqrt(squares)[:, None]
+    return normed
 
 
 def fits(weight: Tensor) -> bool:
