@@ -33,6 +33,7 @@ WINDOWS_PER_TICK = 8  # of the voice detector, for each session
 IDLE_S = 0.25  # between looks at the clock where nothing happens
 PACED_S = 0.01  # and where somebody is being played to
 GIVE_BACK_S = 30.0  # between returns of free memory, where nothing else is to be done
+GIVE_BACK_LATEST_S = 120.0  # and where something else is always to be done
 GATHER_S = 0.005  # for more to arrive, so that many microphones do not mean many ticks
 REMEMBERED_TICKS = 2000  # for the statistics
 REMEMBERED_REPLIES = 1000
@@ -107,11 +108,12 @@ class Loop:
                 busy = False
             if busy:
                 self.ticks_ms.append(1000 * (time.perf_counter() - started))
-                continue
             now = self._clock()
-            if now - self._gave_back_s > GIVE_BACK_S:
+            if now - self._gave_back_s > (GIVE_BACK_LATEST_S if busy else GIVE_BACK_S):
                 self._gave_back_s = now
                 give_back()
+            if busy:
+                continue
             wait_s = PACED_S if any(live.waits_for_time(now) for live in self.lives) else IDLE_S
             with self._wake:
                 if not self._inbox and not self._stopping:
