@@ -35,6 +35,7 @@ from icebreaker.training.stages import STAGES
 
 STAGE_NAMES = ["encoder_ctc", "alignment", "spoken_qa", "backbone", "codec_lm", "codec"]
 CURVE = {"codec": 1e-3}  # its losses are absolute differences, whose gradients jump; 1e-4 for all others
+NORM = {"codec": 1e-2}  # of that jumping gradient: 0.3 % apart on a CPU with AVX-512, losses and weights 0.1 %
 SOLVED = {
     "rtol": 1e-2,
     "atol": 1e-2,
@@ -160,11 +161,11 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def curve(folder: Path) -> dict[int, list[float]]:
-    """Loss, gradient norm, learning rate and parts of every step."""
+def curve(folder: Path) -> dict[int, dict[str, float]]:
+    """Loss, gradient norm (``grad_norm``), learning rate and parts of every step, in the order of their names."""
     machine = {"step", "seconds", "batches_per_second", "audio_per_second", "peak_memory_mib"}
     return {
-        row["step"]: [value for name, value in sorted(row.items()) if name not in machine]
+        row["step"]: {name: value for name, value in sorted(row.items()) if name not in machine}
         for row in rows_of(folder)
         if "loss" in row
     }
@@ -183,7 +184,9 @@ def test_many_processes_train_as_one(runs: dict[str, Runs], name: str, kind: str
     expected, found, close = curve(one), curve(other), CURVE.get(name, 1e-4)
     assert list(found) == list(expected) == [1, 2, 3, 4, 5, 6]
     for step in expected:
-        np.testing.assert_allclose(found[step], expected[step], rtol=close, atol=close)
+        norm, wanted = found[step].pop("grad_norm"), expected[step].pop("grad_norm")
+        np.testing.assert_allclose(norm, wanted, rtol=NORM.get(name, close), atol=close)
+        np.testing.assert_allclose(list(found[step].values()), list(expected[step].values()), rtol=close, atol=close)
     expected_weights, found_weights = weights(one), weights(other)
     assert found_weights.keys() == expected_weights.keys()
     for key, value in expected_weights.items():
