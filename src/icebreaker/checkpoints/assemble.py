@@ -27,8 +27,8 @@ from icebreaker.duplex import DuplexConfig
 __all__ = ["assemble", "is_runs"]
 
 SOURCES = {
-    "encoder": ("alignment_more", "alignment"),
-    "adapter": ("alignment_more", "alignment"),
+    "encoder": ("alignment",),
+    "adapter": ("alignment",),
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
     "codec": ("codec",),
@@ -38,8 +38,8 @@ SOURCES = {
 RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "encoder_ctc", "encoder_ctc_domain", "encoder_ctc_voices",
     "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres", "encoder_ctc_asked", "adapter_ctc",
-    "alignment_tokens", "alignment", "alignment_more", "spoken_qa", "codec", "codec_lm", "codec_lm_replies",
-    "codec_lm_more", "codec_lm_prefix",
+    "alignment_tokens", "alignment", "spoken_qa", "codec", "codec_lm", "codec_lm_replies", "codec_lm_more",
+    "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_heard", "backbone")  # the later round where it was run
 
