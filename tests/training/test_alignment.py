@@ -1,14 +1,16 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from speech import write_questions
 from test_encoder_ctc import TOY, losses
 from tiny_folder import write_llm
 
+from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import load_toml
 from icebreaker.data.manifest import Item
 from icebreaker.models.adapter import AdapterConfig
@@ -187,3 +189,24 @@ def test_mini_config_fits() -> None:
     assert config.adapter == tokens.adapter == before.adapter
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))
+
+
+@pytest.mark.parametrize("head_first", [2, 1])
+def test_the_character_head_of_an_unpacked_bundle_learns_alone_first(
+    config: AlignmentConfig, tmp_path: Path, head_first: int
+) -> None:
+    unpacked = Path(shutil.copytree(config.encoder, tmp_path / "unpacked"))
+    weights = {k: v for k, v in load_file(unpacked / "model.safetensors").items() if not k.startswith("ctc.")}
+    save_file(weights, unpacked / "model.safetensors")
+    described = json.loads((unpacked / "config.json").read_text())
+    (unpacked / "config.json").write_text(json.dumps({**described, UNPACKED: "mini"}))
+    spelling_alone = replace(
+        config, output=str(tmp_path / "out"), encoder=str(unpacked), head_first=head_first, ctc_weight=1.0,
+        answer_share=0.0, transcript_weight=0.0, token_ctc_weight=0.0, optim=replace(config.optim, steps=2),
+    )  # fmt: skip
+    run(spelling_alone)
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    moved = {key for key in weights if key.startswith("encoder.") and not torch.equal(weights[key], after[key])}
+    assert bool(moved) is (head_first == 1), "the second step teaches the encoder, or neither does"
+    first, second = losses(str(tmp_path / "out")).values()
+    assert first != second, "the head learns"
