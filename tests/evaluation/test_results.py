@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ def test_the_page_has_promises_gaps_ablations_and_every_report(results: Path, tm
     assert {file.name for file in files} >= {"results.md", "sqa-sqa.png", "asr-fixed-asr.png"}
     assert all(file.is_file() for file in files)
     assert text == (write_results(results, page) and page.read_text())
+    shutil.rmtree(results)
+    assert text == (write_results(page.with_suffix(""), page) and page.read_text()), "from what lies beside the page"
 
 
 def test_a_servers_report_keeps_no_promise_of_ours(tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ class Kept:
 
 
 def write_results(folder: Path, page: Path, runs: Path | None = None) -> list[Path]:
-    """Write ``page`` (Markdown) from all reports under ``folder``; pictures go into a folder named like the page.
+    """Write ``page`` (Markdown) from all reports under ``folder``.
+
+    Reports and pictures are copied into a folder named like the page, from which it can be made again.
 
     Args:
         folder: searched for reports at any depth.
@@ -61,11 +63,11 @@ def write_results(folder: Path, page: Path, runs: Path | None = None) -> list[Pa
         if found:
             parts.append(f"## {title}\n")
         for report in found:
-            picture = report.file.with_suffix(".png")
-            shown = None
+            kept = pictures / "-".join(report.file.relative_to(folder).parts)
+            files += [_copied(report.file, kept)]
+            picture, shown = report.file.with_suffix(".png"), None
             if picture.is_file():
-                shown = pictures / f"{'-'.join(report.file.relative_to(folder).with_suffix('').parts)}.png"
-                shutil.copyfile(picture, shown)
+                shown = _copied(picture, kept.with_suffix(".png"))
                 files.append(shown)
             parts.append(_section(report, os.path.relpath(shown, page_folder) if shown else None))
     if runs is not None:
@@ -76,6 +78,12 @@ def write_results(folder: Path, page: Path, runs: Path | None = None) -> list[Pa
         parts += [f"![learning curves]({os.path.relpath(drawn, page_folder)})\n"] if drawn else []
     page.write_text("\n".join(parts), encoding="utf-8")
     return files
+
+
+def _copied(file: Path, target: Path) -> Path:
+    if file.resolve() != target.resolve():
+        shutil.copyfile(file, target)
+    return target
 
 
 def read_reports(folder: Path) -> list[Kept]:
@@ -176,7 +184,7 @@ def _cross(title: str, cells: Mapping[str, Mapping[str, float]]) -> str:
 
 def _section(report: Kept, picture: str | None) -> str:
     facts = "; ".join(f"{name} {value}" for name, value in report.facts.items() if name not in NO_FACTS and value)
-    command = report.facts.get("command") or f"(report {report.file.name}; its command was not kept)"
+    command = report.facts.get("command") or "(its command was not kept)"
     lines = [f"### {report.label}\n"] if report.label else []
     lines += [f"```bash\n{command}\n```\n", *[table.markdown("####") for table in report.tables]]
     lines += [f"{note}\n" for note in report.notes]
