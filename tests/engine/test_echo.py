@@ -63,7 +63,7 @@ def test_echo_is_explained(voice: Waveform, delay_ms: float, gain: float) -> Non
 def test_a_voice_over_the_echo_is_not(
     voice: Waveform, question: Waveform, delay_ms: float, gain: float, level: float
 ) -> None:
-    """More than 480 ms of it: enough to interrupt by anybody's patience but the lowest."""
+    """Enough of it to interrupt by anybody's patience but the lowest."""
     detector = EchoDetector()
     detector.begin(0)
     detector.play(voice)

@@ -534,7 +534,7 @@ def test_a_function_is_called_and_its_output_read(room: Any, monkeypatch: pytest
 
     tool = Tool(name="clock", description="Tells the time.", parameters={"type": "object"})
     session = room.enter(SessionConfig(turns="client", tools=(tool,), max_output_tokens=200))
-    monkeypatch.setattr(llm, "_head", next_logits)
+    monkeypatch.setattr(llm, "logits", next_logits)
     events = ask(room, session, "What time is it?")
     assert said(events).strip() == "Wait."
     message, call = only(events, ReplyDone)[0].reply.items

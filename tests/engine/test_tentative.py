@@ -160,7 +160,7 @@ def test_who_means_it_is_met_with_silence_before_it_is_known(
     """The reply is taken back to the very sample that was sent last, for all of it was heard by then."""
     room, session, events = replying(make_room, "model")
     onset = int(np.flatnonzero(np.abs(question) > 0.02)[0])
-    told = held_and_sent(room, session, question[onset : onset + 15000], events)
+    told = held_and_sent(room, session, question[onset : onset + 20000], events)
     started = next(i for i, event in enumerate(events) if isinstance(event, SpeechStarted))
     first = next(i for i, (is_held, _, _) in enumerate(told) if is_held)
     stop_s = 0.01 * (first + 1) + told[first][2]

@@ -131,7 +131,7 @@ def test_a_named_function_is_called_whatever_the_model_would_say(room: Any, monk
 
     tools = (Tool(name="clock", description="Tells the time."), Tool(name="weather"))
     session = room.enter(replace(CLIENT, tools=tools, tool_choice="clock", max_output_tokens=200))
-    monkeypatch.setattr(llm, "_head", next_logits)
+    monkeypatch.setattr(llm, "logits", next_logits)
     events = ask(room, session, "Hello.")
     (call,) = only(events, ReplyDone)[0].reply.items
     assert (call.kind, call.name, call.arguments) == ("function_call", "clock", '{"zone": "UTC"}')

@@ -23,8 +23,8 @@ LIKELY = 0.6  # of the probability at which the head is sure
 LISTENING_ON = 0.25  # of the probability that the user goes on, under which "ignore" dismisses nothing
 WAITS_MS = {  # by eagerness: likely_ms, silence_ms, unlikely_ms, confirm_ms of ``Patience``
     "low": (1000.0, 2000.0, 3000.0, 800.0),
-    "auto": (500.0, 800.0, 1600.0, 480.0),
-    "medium": (500.0, 800.0, 1600.0, 480.0),
+    "auto": (500.0, 800.0, 1600.0, 640.0),
+    "medium": (500.0, 800.0, 1600.0, 640.0),
     "high": (300.0, 500.0, 900.0, 300.0),
 }
 FORGET_MS = 320.0  # of silence after which speech that nobody opened an utterance for is forgotten
