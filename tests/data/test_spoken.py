@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from icebreaker.data.build import DataConfig, build
 from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
 from icebreaker.data.recording import Script
-from icebreaker.data.sentences import REQUEST_FILES
+from icebreaker.data.sentences import REQUEST_FILES, asked_and_others
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
 from tests.data.tiny_countries import write_countries
@@ -210,3 +211,14 @@ def test_a_seed_is_a_promise(source: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_shares_are_checked() -> None:
     with pytest.raises(ValueError, match="other_answers_share: expected a share"):
         DataConfig(other_answers_share=1.0)
+
+
+def test_an_answer_that_the_user_interrupted_is_not_the_answer(tmp_path: Path) -> None:
+    rows = [
+        ("Who?", "Ada Love"), ("Who?", "Ada Lovelace."), ("When?", "In eighteen"), ("Where?", "London."),
+    ]  # fmt: skip
+    text = tmp_path / "train.jsonl"
+    text.write_text("".join(json.dumps({"id": str(i), "system": None, "turns": [{"text": q}, {"text": a}]}) + "\n"
+                            for i, (q, a) in enumerate(rows)))  # fmt: skip
+    found = {each.text: each.answer for each in asked_and_others(text, (), 3, 0.0, random.Random(0))}
+    assert found == {"Who?": "Ada Lovelace.", "When?": None, "Where?": "London."}

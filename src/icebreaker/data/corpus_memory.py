@@ -11,7 +11,7 @@ from icebreaker.data.corpus_words import NOUNS
 from icebreaker.data.relations import Split, split_of
 from icebreaker.data.text import number_words
 
-__all__ = ["ATTRIBUTES", "NAMES", "NOTHING_SAID", "SAY_AGAIN", "Attribute", "asks_of", "said_again"]
+__all__ = ["ATTRIBUTES", "NAMES", "NOTHING_SAID", "SAY_AGAIN", "Attribute", "asks_of", "said_again", "was_cut"]
 
 NAMES = (
     "Anna", "Tom", "Max", "Emma", "Lucy", "Jack", "Sara", "Ben", "Rosa", "Leo", "Kate", "Paul", "Maria", "Peter",
@@ -171,3 +171,8 @@ def said_again(answer: str, rng: random.Random, cut_share: float) -> tuple[str, 
     if len(words) > 2 and rng.random() < cut_share:
         answer = " ".join(words[: rng.randint(2, len(words) - 1)]).rstrip(",.?!")
     return answer, f"I said: {answer}" + ("" if answer[-1] in ".?!" else ".")
+
+
+def was_cut(answer: str) -> bool:
+    """Whether the user interrupted ``answer``: then it is what was heard, and no way to answer."""
+    return answer[-1] not in ".?!"

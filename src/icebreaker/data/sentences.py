@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icebreaker.data.corpus import read_conversations
+from icebreaker.data.corpus_memory import was_cut
 from icebreaker.data.relations import split_of
 from icebreaker.data.text import is_speakable
 from icebreaker.errors import DataError
@@ -99,8 +100,8 @@ def _first_questions(path: Path) -> list[Asked]:
     found: dict[str, Asked] = {}
     for conversation in read_conversations(path):
         question, answer = (turn["text"] for turn in conversation["turns"][:2])
-        if conversation["system"] is None:
-            found.setdefault(question, Asked(question, answer, conversation["id"]))
+        if conversation["system"] is None and (question not in found or found[question].answer is None):
+            found[question] = Asked(question, None if was_cut(answer) else answer, conversation["id"])
     return list(found.values())
 
 

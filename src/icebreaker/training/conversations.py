@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from icebreaker.data.corpus import UNASKED
 from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
+from icebreaker.training.heard_rows import PAUSE, HeardRows, read_heard
 from icebreaker.training.mishearing import Confusions, confusable_tokens, mishear
 
 __all__ = [
@@ -47,6 +48,8 @@ class MixConfig:
     paced_probability: float = 0.0  # user turns at the pace of speech, see ``paced``
     leading_space: bool = False  # paced user turns begin with a space: the first word is the token it is anywhere else
     mishear: float = 0.0  # of a paced turn's tokens at most; each turn draws its own share, see ``mishearing.py``
+    heard: Path | None = None  # of stage heard_text: a paced turn that ears have heard is mostly as they heard it
+    heard_probability: float = 0.7
     max_tokens: int = 2048  # of a row
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ def batches_from(
 ) -> Callable[[int], Iterator[TextBatch]]:
     """The endless stream of batches from any micro-batch on: batch i depends on (seed, i) only."""
     confusions = confusable_tokens(tokenizer) if mix.mishear else {}
+    heard = read_heard(mix.heard) if mix.heard else {}
     by_system: dict[str | None, list[Conversation]] = {}
     for conversation in conversations:
         by_system.setdefault(conversation.system, []).append(conversation)
@@ -105,7 +109,8 @@ def batches_from(
         count = POOL_BATCHES * mix.batch_conversations
         order = list(_epoch_slice(len(conversations), index * count, count, seed))
         encoded = [
-            _encode(_joined(conversations[i], by_system, mix, rng), tokenizer, mix, rng, confusions) for i in order
+            _encode(_joined(conversations[i], by_system, mix, rng), tokenizer, mix, rng, confusions, heard)
+            for i in order
         ]
         encoded.sort(key=lambda row: len(row[0]))
         batches = [_pad(encoded[i : i + mix.batch_conversations]) for i in range(0, count, mix.batch_conversations)]
@@ -163,6 +168,7 @@ def _encode(
     mix: MixConfig,
     rng: random.Random,
     confusions: Confusions,
+    heard: HeardRows,
 ) -> tuple[list[int], list[float]]:
     """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1."""
     system = conversation.system
@@ -174,7 +180,10 @@ def _encode(
     for role, text in conversation.turns:
         weight = 1.0 if role == "assistant" else mix.user_weight
         said = (_ids(tokenizer, plain(text) if spoken and role == "user" else text), weight)
-        if role == "user" and at_pace and mix.leading_space:
+        rows = heard.get(normalise(text)) if role == "user" and at_pace else None
+        if rows and rng.random() < mix.heard_probability:
+            said = ([tokenizer.pad_token_id if each == PAUSE else each for each in rng.choice(rows)], 0.0)
+        elif role == "user" and at_pace and mix.leading_space:
             said = (paced(heard_ids(text, tokenizer, confusions, mix.mishear, rng), tokenizer.pad_token_id, rng), 0.0)
         elif role == "user" and at_pace:
             said = (paced(said[0], tokenizer.pad_token_id, rng), 0.0)

@@ -6,18 +6,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from icebreaker.config import from_mapping
 from icebreaker.data.corpus import read_conversations
 from icebreaker.data.manifest import Item
 from icebreaker.data.text import normalise
-from icebreaker.models.adapter import Adapter
+from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.encoder import Encoder
 from icebreaker.models.llm import LLM
 from icebreaker.models.token_lookup import TokenLookup
 from icebreaker.training.ctc import ctc_loss
+from icebreaker.training.hearing import load_encoder
 from icebreaker.training.llm_layout import ids_of
+from icebreaker.training.stage_files import load_into, stage_config
 
-__all__ = ["Chat", "Ears", "Heard", "heard_ids", "project", "token_ctc_loss"]
+__all__ = ["Chat", "Ears", "Heard", "heard_ids", "load_ears", "project", "token_ctc_loss"]
 
 
 class Heard(NamedTuple):
@@ -43,6 +46,14 @@ class Ears(nn.Module):
         vectors = project(self.adapter, frames, frame_lengths)
         lookup = self.adapter.lookup
         return Heard(frames, frame_lengths, vectors, vectors if lookup is None else [lookup(row) for row in vectors])
+
+
+def load_ears(folder: Path) -> Ears:
+    """Encoder and adapter as stage alignment left them."""
+    settings = stage_config(folder)["adapter"]
+    ears = Ears(load_encoder(folder), Adapter(from_mapping(AdapterConfig, settings, f"{folder}/config.json: adapter")))
+    load_into(ears.adapter, folder, "adapter")
+    return ears
 
 
 def project(adapter: Adapter, frames: Tensor, lengths: Tensor) -> list[Tensor]:

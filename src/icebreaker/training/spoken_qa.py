@@ -15,17 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icebreaker.config import from_mapping, to_mapping
+from icebreaker.config import to_mapping
 from icebreaker.data.manifest import Item
 from icebreaker.errors import ConfigError
-from icebreaker.models.adapter import Adapter, AdapterConfig
-from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training.devices import device_of, moved
-from icebreaker.training.ears import Chat, Ears
+from icebreaker.training.ears import Chat, Ears, load_ears
 from icebreaker.training.error_rate import answered
 from icebreaker.training.feature_augment import FeatureAugmentConfig
 from icebreaker.training.frozen import freeze, stays_frozen
@@ -117,16 +115,6 @@ def _sounds(config: SpokenQAConfig, splits: tuple[str, ...]) -> Sounds | None:
         return None
     change = config.data.augment if splits == ("train",) else FeatureAugmentConfig()
     return Sounds(made.asides, made.aside_features, splits, change)
-
-
-def load_ears(folder: Path) -> Ears:
-    """Encoder and adapter as stage alignment left them."""
-    values = stage_config(folder)
-    encoder = Encoder(from_mapping(EncoderConfig, values["encoder_config"], f"{folder}/config.json: encoder_config"))
-    adapter = Adapter(from_mapping(AdapterConfig, values["adapter"], f"{folder}/config.json: adapter"))
-    load_into(encoder, folder, "encoder")
-    load_into(adapter, folder, "adapter")
-    return Ears(encoder, adapter)
 
 
 @dataclass(frozen=True)

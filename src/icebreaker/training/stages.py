@@ -17,6 +17,7 @@ from icebreaker.training import (
     codec_lm,
     codec_lm_prefix,
     encoder_ctc,
+    heard_text,
     speech_instruct,
     spoken_qa,
     unit_ctc,
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
+    "heard_text": (heard_text.HeardTextConfig, heard_text.run),
     "encoder_ctc": (encoder_ctc.EncoderCTCConfig, encoder_ctc.run),
     "adapter_ctc": (adapter_ctc.AdapterCTCConfig, adapter_ctc.run),
     "alignment": (alignment.AlignmentConfig, alignment.run),
@@ -47,7 +49,7 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
     "unit_vocoder": (unit_vocoder.UnitVocoderTrainingConfig, unit_vocoder.run),
 }
-ALONE = ("units",)
+ALONE = ("units", "heard_text")
 
 
 def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], None]) -> None:
