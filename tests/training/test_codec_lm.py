@@ -99,6 +99,11 @@ def test_prefix_stage_moves_prefix_layers_only(folder: Path, trained: Path, tmp_
     codec_lm_prefix.run(dataclasses.replace(config, output=again))
     resumed = load_file(again / "model.safetensors")
     assert all(resumed[key].equal(after[key]) for key in after)
+    plain = stage_two(folder, tmp_path / "plain")  # stage 2 goes on from it, without the prefix layers
+    codec_lm.run(dataclasses.replace(plain, start_from=tmp_path, optim=dataclasses.replace(OPTIM, steps=1, lr=0.0)))
+    kept = load_file(tmp_path / "plain" / "model.safetensors")
+    assert kept.keys() == before.keys()
+    assert all(kept[key].equal(before[key]) for key in before)
 
 
 def test_batches_depend_on_seed_and_number_only(folder: Path, llm: LLM) -> None:
@@ -196,7 +201,7 @@ def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None
 def test_the_configurations_fit() -> None:
     rounds = [
         load_toml(ROOT / "configs" / "mini" / f"{name}.toml", codec_lm.CodecLMTrainingConfig)
-        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more")
+        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more", "codec_lm_wide")
     ]
     for earlier, later in pairwise(rounds):
         assert later.start_from == earlier.output

@@ -75,6 +75,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(kind: str, dtype: str, reques
     assert omni.same_weights(config.output / "model.safetensors", stopped.output / "model.safetensors")
 
 
+def test_a_second_run_begins_where_the_first_ended(read: UnitCTCTrainingConfig) -> None:
+    run(read)
+    still = replace(read, output=read.output / "again", start_from=read.output, optim=replace(read.optim, lr=0.0))
+    run(still)
+    assert omni.same_weights(read.output / "model.safetensors", still.output / "model.safetensors")
+
+
 def test_it_learns_to_speak(read: UnitCTCTrainingConfig) -> None:
     longer = replace(read.optim, steps=120, accumulate=1, log_every=120)
     run(replace(read, model=replace(MODEL, states="reading"), optim=longer))

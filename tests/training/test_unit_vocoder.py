@@ -114,6 +114,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: UnitVocoderTrainingCo
         assert torch.equal(value, other[name]), name
 
 
+def test_a_second_run_begins_where_the_first_ended(config: UnitVocoderTrainingConfig) -> None:
+    run(config)
+    again = UnitVocoderStage(replace(config, output=config.output / "again", start_from=config.output))
+    left = UnitVocoder(MODEL)
+    load_into(left, config.output, "vocoder")
+    frames = torch.tensor([[0, 1, 1, 2, 3, 0]])
+    torch.testing.assert_close(again.vocoder.eval().decode(frames), left.eval().decode(frames))
+
+
 def test_it_learns_sound_and_durations(config: UnitVocoderTrainingConfig) -> None:
     longer = replace(config, optim=replace(config.optim, steps=150, log_every=150), adversary_from=1000)
     run(longer)

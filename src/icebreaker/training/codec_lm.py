@@ -9,7 +9,7 @@ With ``neighbours`` codes that sound alike may stand for each other (see ``code_
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ from icebreaker.training.devices import device_of
 from icebreaker.training.frozen import stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.processes import main_first
-from icebreaker.training.stage_files import load_into, save_stage
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
 __all__ = ["CodecLMTrainingConfig", "initialise", "loss_of", "run", "validate"]
 
@@ -141,6 +141,15 @@ def validate(
     return {name: total / tokens for name, total in totals.items()}
 
 
+def go_on_from(model: CodecLM, folder: Path) -> None:
+    """Take over the decoder of an earlier run, or of stage codec_lm_prefix less its prefix layers."""
+    prefix = bool(stage_config(folder)["model"].get("prefix"))
+    earlier = CodecLM(replace(model.config, prefix=prefix))
+    load_into(earlier, folder, "codec_lm")
+    weights = earlier.state_dict()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+
+
 def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leave ``model.safetensors`` (``codec_lm.*``) and ``config.json`` in ``config.output``."""
     if config.threads:
@@ -158,7 +167,7 @@ def run(config: CodecLMTrainingConfig, progress: Callable[[StepReport], None] = 
         start_from_codebook(model, neighbours)
         neighbours.to(device)
     if config.start_from is not None:
-        load_into(model, config.start_from, "codec_lm")
+        go_on_from(model, config.start_from)
     source, held_out = (AnswerSource(config.data, split, llm, device=device) for split in ("train", "valid"))
 
     def loss_fn(batch: CodecLMBatch) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -5,7 +5,7 @@ import json
 import random
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ class MixConfig:
     """How conversations become batches."""
 
     batch_conversations: int = 12
+    repeats: Mapping[str, int] = field(default_factory=dict)  # by kind: how often an epoch has its conversations
     join_probability: float = 0.3  # conversations of one system prompt, joined: contexts longer than any in the data
     plain_probability: float = 0.4  # user turns without case and punctuation: what speech sounds like
     default_system_probability: float = 0.7  # where the data leaves the system prompt open; else there is none
@@ -99,6 +100,7 @@ def batches_from(
     """The endless stream of batches from any micro-batch on: batch i depends on (seed, i) only."""
     confusions = confusable_tokens(tokenizer) if mix.mishear else {}
     heard = read_heard(mix.heard) if mix.heard else {}
+    conversations = [each for each in conversations for _ in range(mix.repeats.get(each.kind, 1))]
     by_system: dict[str | None, list[Conversation]] = {}
     for conversation in conversations:
         by_system.setdefault(conversation.system, []).append(conversation)

@@ -56,6 +56,7 @@ class UnitCTCTrainingConfig:
     output: Path
     llm: Path  # Hugging Face folder: of stage 1, where that tuned it
     units: Path  # units.jsonl: what the answers sound like, by the ids of questions or answers
+    start_from: Path | None = None  # folder of an earlier run of this stage, of the same units
     model: UnitCTCConfig
     optim: OptimConfig
     hearing: HearingConfig | None = None
@@ -85,7 +86,10 @@ def run(config: UnitCTCTrainingConfig, progress: Callable[[StepReport], None] = 
     if llm.width != config.model.llm_dim:
         raise ConfigError(f"model.llm_dim is {config.model.llm_dim}, the LLM {config.llm} is {llm.width} wide")
     torch.manual_seed(config.optim.seed)
-    model = UnitCTC(config.model).to(device)
+    model = UnitCTC(config.model)
+    if config.start_from is not None:
+        load_into(model, config.start_from, "unit_ctc")
+    model.to(device)
     with ExitStack() as frozen:
         hashes = {"llm_weights_sha256": frozen.enter_context(stays_frozen(llm, f"the LLM {config.llm}"))}
         if config.hearing is not None:

@@ -23,7 +23,7 @@ from icebreaker.training.devices import device_of, moved
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
 from icebreaker.training.processes import mean_tensor, rows_of
 from icebreaker.training.run import begun
-from icebreaker.training.stage_files import save_stage
+from icebreaker.training.stage_files import load_into, save_stage
 from icebreaker.training.unit_extraction import SpokenUnits
 from icebreaker.training.unit_vocoder_batches import OUTSIDE, SpokenUnitSource, VocoderBatch
 from icebreaker.training.unit_vocoder_start import load_codec, start_as_codec
@@ -52,6 +52,7 @@ class UnitVocoderTrainingConfig:
     mel_weight: float = 1.0
     magnitude_weight: float = 0.5
     duration_weight: float = 1.0
+    start_from: Path | None = None  # folder of an earlier run of this stage
     start_as: Path | None = None  # ours: folder of stage codec, whose generator it begins with
     start_recordings: int = 300  # that tell what each unit is to the codec
     evaluate_every: int = 500
@@ -75,7 +76,9 @@ class UnitVocoderStage:
         )
         for source in (self.source, self.held_out):
             check_units(source.spoken, config.model.units, config.units)
-        if config.start_as is not None and not begun(config.output):
+        if config.start_from is not None:
+            load_into(self.vocoder, config.start_from, "vocoder")
+        elif config.start_as is not None and not begun(config.output):
             known = range(min(config.start_recordings, len(self.source.spoken)))
             start_as_codec(self.vocoder, load_codec(config.start_as), (self.source.whole(index) for index in known))
         add_weight_norm(self.vocoder)
