@@ -183,10 +183,12 @@ def test_mini_config_fits() -> None:
     assert config.adapter.kind == "subsampling"
     assert config.conversations
     tokens = load_toml(MINI / "alignment_tokens.toml", AlignmentConfig)
-    assert config.start_from == config.encoder == tokens.output
+    wide = load_toml(MINI / "alignment_wide.toml", AlignmentConfig)
+    assert config.start_from == config.encoder == wide.output
+    assert wide.start_from == wide.encoder == tokens.output
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
     assert (tokens.start_from, tokens.encoder, tokens.llm) == (before.output, before.encoder, before.llm)
-    assert config.adapter == tokens.adapter == before.adapter
+    assert config.adapter == wide.adapter == tokens.adapter == before.adapter
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))
 
@@ -210,3 +212,15 @@ def test_the_character_head_of_an_unpacked_bundle_learns_alone_first(
     assert bool(moved) is (head_first == 1), "the second step teaches the encoder, or neither does"
     first, second = losses(str(tmp_path / "out")).values()
     assert first != second, "the head learns"
+
+
+def test_ears_can_go_half_of_the_way(finished: AlignmentConfig, tmp_path: Path) -> None:
+    half = replace(finished, output=str(tmp_path), learnt_share=0.5)
+    run(half)
+    began = load_file(Path(finished.encoder) / "model.safetensors")
+    learnt, kept = (load_file(Path(each.output) / "model.safetensors") for each in (finished, half))
+    for key in ("encoder.layers.0.attention.query.weight", "encoder.embed.norm.weight"):
+        torch.testing.assert_close(kept[key], (began[key] + learnt[key]) / 2)
+        assert not torch.equal(kept[key], learnt[key])
+    with pytest.raises(ValueError, match="learnt_share: expected a share above 0, at most 1, got 0"):
+        replace(finished, learnt_share=0)

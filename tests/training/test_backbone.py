@@ -280,11 +280,12 @@ def test_a_full_disk_at_the_last_moment_leaves_the_last_config(
 
 def test_configurations_after_the_first_keep_its_embeddings_and_train_for_ears() -> None:
     folder = Path(__file__).parents[2] / "configs" / "mini"
-    names = ("backbone", "backbone_wide_first", "backbone_wide", "backbone_long_text", "backbone_long")
-    first, begun, wide, text, long = (load_toml(folder / f"{name}.toml", BackboneConfig) for name in names)
-    assert begun.start_from == text.start_from == first.output / "llm"
-    assert long.start_from == text.output / "llm"
-    assert wide.start_from == begun.output / "llm"
-    for config in (begun, wide, long):
+    first, heard, more = (
+        load_toml(folder / f"{name}.toml", BackboneConfig) for name in ("backbone", "backbone_heard", "backbone_more")
+    )
+    assert heard.start_from == first.output / "llm"
+    assert more.start_from == heard.output / "llm"
+    assert more.mix.heard == Path("runs/mini/heard_text/heard.jsonl")
+    for config in (heard, more):
         assert config.mix.leading_space
         assert 0 < config.mix.mishear < 0.5

@@ -35,7 +35,7 @@ __all__ = ["assemble_omni", "is_omni_runs"]
 SOURCES = {"adaptor": "speech_instruct", "unit_ctc": "unit_ctc", "vocoder": "unit_vocoder"}
 CONFIGS = "configs/mini-llama-omni"
 RUNS = ("units", "speech_instruct", "unit_ctc", "unit_vocoder")  # in the model card, where they are there
-EARLIER = ("backbone_text", "backbone", "backbone_heard")  # beside the LLM's folder, likewise
+EARLIER = ("backbone_text", "backbone", "backbone_heard", "backbone_more")  # beside the LLM's folder, likewise
 
 
 def is_omni_runs(folder: Path) -> bool:

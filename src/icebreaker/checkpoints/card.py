@@ -30,8 +30,8 @@ ARCHITECTURES = {
     "llama-omni": "LLaMA-Omni style speech-to-speech model (arXiv:2409.06666)",
 }
 DATA = """\
-- Text: conversations written by our own generator (`icebreaker data text`; mini learnt its first version, see \
-docs/training.md) from facts that are common knowledge; Apache-2.0, like the code.
+- Text: conversations written by our own generator (`icebreaker data text`) from facts that are common knowledge; \
+Apache-2.0, like the code.
 - Sentences read aloud beside the questions and answers: clinc/oos-eval (CC BY 3.0), SLURP text (CC BY 4.0), Snips NLU \
 benchmark (CC0), Synthetic-Persona-Chat (CC BY 4.0), SimpleQuestions (CC BY 3.0).
 - Spoken questions: synthesised with espeak-ng (GPL-3.0 program, output free), flite and festival voices (free \

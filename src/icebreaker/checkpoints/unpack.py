@@ -1,7 +1,7 @@
 """A bundle back into the folders of training stages, to train a part further or to replace one. Trains nothing.
 
-    bundle  ->  runs/{backbone_heard/llm, alignment, spoken_qa, codec, codec_lm_prefix}        (Freeze-Omni)
-                runs/{backbone_heard/llm, encoder, speech_instruct, unit_ctc, unit_vocoder}    (LLaMA-Omni)
+    bundle  ->  runs/{backbone_more/llm, alignment, spoken_qa, codec, codec_lm_prefix}        (Freeze-Omni)
+                runs/{backbone_more/llm, encoder, speech_instruct, unit_ctc, unit_vocoder}    (LLaMA-Omni)
 
 Each folder is what its stage would have left, less what no bundle keeps: the character head of the encoder, the
 optimiser, the metrics. The bundle's model card comes along; ``assemble`` takes from it what it says of earlier stages.
@@ -26,6 +26,8 @@ from icebreaker.models.whisper_encoder import WhisperConfig
 from icebreaker.nn.weights import tensors_sha256, weights_sha256
 
 __all__ = ["unpack"]
+
+WITHOUT_LLM = ("encoder", "codec", "unit_vocoder")  # stages that any LLM goes with
 
 
 def unpack(bundle: Path, runs: Path) -> None:
@@ -55,7 +57,8 @@ def unpack(bundle: Path, runs: Path) -> None:
         kept = {key: value for key, value in weights.items() if key.partition(".")[0] in parts}
         (runs / name).mkdir()
         write_weights(kept, runs / name / WEIGHTS)
-        described = {UNPACKED: bundle.name, "llm_weights_sha256": fingerprint, **values}
+        used = {} if name in WITHOUT_LLM else {"llm_weights_sha256": fingerprint}
+        described = {UNPACKED: bundle.name, **used, **values}
         (runs / name / CONFIG).write_text(json.dumps(described, indent=2) + "\n")
 
 

@@ -67,11 +67,14 @@ class AlignmentConfig:
     head_first: int = 0  # batches in which the character head learns alone; for one that begins from nothing
     token_ctc_weight: float = 0.0
     leading_space: bool = False  # of the tokens of token_ctc_weight; as in stage adapter_ctc
+    learnt_share: float = 1.0  # of the ears in the end; the rest is what they began as (arXiv:2109.01903)
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
 
     def __post_init__(self) -> None:
+        if not 0 < self.learnt_share <= 1:
+            raise ValueError(f"learnt_share: expected a share above 0, at most 1, got {self.learnt_share}")
         if self.token_ctc_weight and not self.adapter.vocabulary:
             raise ValueError("token_ctc_weight is for an adapter that looks tokens up; set adapter.vocabulary, too")
 
@@ -108,6 +111,13 @@ def slow_down(run: Run, module: nn.Module, factor: float) -> None:
     run.optimizer.register_step_pre_hook(scale_rates)
 
 
+@torch.no_grad()
+def blend(module: nn.Module, began: Mapping[str, Tensor], share: float) -> None:
+    """Move each parameter of ``module`` to ``share`` of the way from where it ``began`` to where it is."""
+    for name, weight in module.named_parameters():
+        weight.copy_(torch.lerp(began[name].to(weight.device), weight, share))
+
+
 def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*``, ``ctc.*`` and ``config.json`` in ``config.output``."""
     device = device_of(config)
@@ -126,6 +136,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     if ears.adapter.lookup is not None:
         ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
+    began = {name: weight.detach().clone() for name, weight in ears.named_parameters()}
     for module in (ears, prompts, ctc):
         module.to(device)
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
@@ -148,7 +159,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
             training, source.batches, stage.loss, folder,
             evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
-    ears.eval()
+    blend(ears.eval(), began, config.learnt_share)
     save_stage(
         folder,
         {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc},
