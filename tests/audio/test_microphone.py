@@ -128,6 +128,22 @@ def test_stopping_says_what_was_never_heard(fake: FakeSounddevice) -> None:
         assert take(speaker._stream, 10).tolist() == [0.25] * 10
 
 
+def test_held_it_is_silent_and_goes_on_at_the_next_sample(fake: FakeSounddevice) -> None:
+    ramp = np.arange(300, dtype=np.float32)
+    with Speaker(24000) as speaker:
+        speaker.play(ramp)
+        assert take(speaker._stream, 100).tolist() == ramp[:100].tolist()
+        speaker.hold()
+        assert not take(speaker._stream, 100).any()
+        assert speaker.pending_s == pytest.approx(200 / 24000)
+        speaker.go_on()
+        assert take(speaker._stream, 100).tolist() == ramp[100:200].tolist()
+        speaker.hold()
+        assert speaker.stop() == pytest.approx(100 / 24000)
+        speaker.play(ramp)
+        assert take(speaker._stream, 100).tolist() == ramp[:100].tolist(), "it is held no longer"
+
+
 def test_the_speaker_resamples_to_the_last_sample(fake: FakeSounddevice) -> None:
     fake.rates = {48000}
     with Speaker(24000) as speaker:

@@ -27,6 +27,8 @@ class Room:
     def __init__(self, blocks: list[np.ndarray], unplugged: bool = False) -> None:
         self.blocks, self.unplugged = blocks, unplugged
         self.until, self.stopped = 0.0, list[float]()
+        self.held_s: float | None = None  # since when
+        self.holds = 0
 
     def __enter__(self) -> "Room":
         return self
@@ -41,15 +43,28 @@ class Room:
         if self.unplugged:
             raise AudioError("expected sound from the microphone, got none")
 
+    @property
+    def now(self) -> float:
+        return time.perf_counter() if self.held_s is None else self.held_s
+
     def play(self, waveform: np.ndarray) -> None:
-        self.until = max(self.until, time.perf_counter()) + len(waveform) / 24_000
+        self.until = max(self.until, self.now) + len(waveform) / 24_000
 
     @property
     def pending_s(self) -> float:
-        return max(0.0, self.until - time.perf_counter())
+        return max(0.0, self.until - self.now)
+
+    def hold(self) -> None:
+        self.held_s = time.perf_counter()
+        self.holds += 1
+
+    def go_on(self) -> None:
+        if self.held_s is not None:
+            self.until += time.perf_counter() - self.held_s
+            self.held_s = None
 
     def stop(self) -> float:
-        pending, self.until = self.pending_s, 0.0
+        pending, self.until, self.held_s = self.pending_s, 0.0, None
         self.stopped.append(pending)
         return pending
 

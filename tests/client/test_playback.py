@@ -72,3 +72,47 @@ def test_audible_from_skips_soft_sound() -> None:
     playback.push(1.0, np.concatenate([sound(80, 0.001), sound(20)]), "a")
     assert playback.audible_from("a") == pytest.approx(1.08)
     assert playback.audible_from("b") is None
+
+
+def test_held_it_plays_nothing_and_then_the_very_next_sample() -> None:
+    playback, ramp = Playback(RATE), np.arange(400, dtype=np.float32)
+    playback.push(1.0, ramp[:300], "a")
+    playback.hold(1.1)
+    playback.hold(1.15)  # it is
+    assert playback.pending_s(1.4) == pytest.approx(0.2)
+    playback.push(1.3, ramp[300:], "a")
+    assert playback.pending_s(1.4) == pytest.approx(0.3)
+    np.testing.assert_array_equal(playback.between(1.05, 1.4), [*ramp[50:100], *np.zeros(300)])
+    playback.go_on(1.6)
+    playback.go_on(1.7)  # it does
+    np.testing.assert_array_equal(
+        playback.between(1.0, 2.0), [*ramp[:100], *np.zeros(500), *ramp[100:], *np.zeros(100)]
+    )
+    heard = playback.heard("a")
+    assert (heard.heard_ms, heard.start_s, heard.end_s) == (400.0, 1.0, 1.9)
+    assert playback.underruns == []
+
+
+def test_stopped_while_held_it_was_heard_until_then() -> None:
+    playback = Playback(RATE)
+    playback.push(1.0, sound(300), "a")
+    playback.hold(1.1)
+    heard = playback.stop(1.5)
+    assert heard is not None
+    assert heard.heard_ms == 100.0
+    playback.push(2.0, sound(100), "b")
+    assert playback.heard("b").start_s == 2.0, "it is held no longer"
+
+
+def test_time_held_is_no_gap() -> None:
+    playback = Playback(RATE, 0.08)
+    playback.push(1.0, sound(100), "a")
+    playback.hold(1.05)  # in the jitter buffer
+    playback.go_on(1.25)
+    assert playback.heard("a").start_s == pytest.approx(1.28)
+    playback.hold(1.4)  # it has run dry
+    playback.go_on(1.7)
+    playback.push(1.72, sound(100), "a")
+    assert playback.underruns == [(pytest.approx(1.38), pytest.approx(0.04))]
+    playback.push(1.92, sound(100), "a")
+    assert len(playback.underruns) == 2, "what was held before counts once"

@@ -24,6 +24,20 @@ def test_session_says_who_takes_turns(turns: str, expected: object) -> None:
     assert session["instructions"] == "Be brief."
 
 
+def test_only_a_server_of_ours_is_asked_for_more() -> None:
+    config = m.SessionConfig(playback_hold=True)
+    assert "icebreaker" not in session_of(config)
+    assert session_of(config, ours=True)["icebreaker"] == {"playback_hold": True}
+    (update,) = Wire(ours=True).outgoing(m.Configure(config=m.SessionConfig()))
+    assert update["session"]["icebreaker"] == {"playback_hold": False}
+
+
+def test_a_hold_comes_in_and_what_is_unknown_means_nothing() -> None:
+    told = ["icebreaker.playback.hold", "icebreaker.playback.go_on", "icebreaker.playback.else", "icebreaker.x"]
+    events = [Wire().incoming({"type": kind})[0] for kind in told]
+    assert events == [[m.PlaybackHeld()], [m.PlaybackGoesOn()], [], []]
+
+
 def test_silence_has_its_settings() -> None:
     session = session_of(m.SessionConfig(turns="silence", silence_ms=321, transcribe=False))
     assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 321

@@ -13,6 +13,8 @@ from icebreaker.engine.messages import (
     Append,
     AudioDelta,
     Configure,
+    PlaybackGoesOn,
+    PlaybackHeld,
     ReplyDone,
     Respond,
     SessionConfig,
@@ -57,10 +59,11 @@ class Listener:
                 await asyncio.sleep(0.005)
 
 
-def converse(work: Callable[[Any, Listener], Awaitable[None]]) -> None:
+def converse(work: Callable[[Any, Listener], Awaitable[None]], *, playback_hold: bool = False) -> None:
     async def run() -> None:
         engine = ScriptedEngine(lambda items, config: ANSWER, lead_s=0.2, confirm_ms=300)
-        async with engine.session(SessionConfig(turns="silence", silence_ms=300)) as session:
+        config = SessionConfig(turns="silence", silence_ms=300, playback_hold=playback_hold)
+        async with engine.session(config) as session:
             session.push(Respond())
             listener = Listener(session)
             await listener.until(lambda: len(listener.sound) > 0.5 * RATE)
@@ -113,6 +116,41 @@ def test_a_scripted_answer_that_was_held_is_cut_where_it_stopped() -> None:
     converse(talk)
 
 
+def test_a_scripted_listener_who_asked_is_told_to_pause_and_to_go_on() -> None:
+    async def talk(session: Any, listener: Listener) -> None:
+        session.push(loud(100))
+        await listener.until(lambda: only(listener.events, PlaybackHeld))
+        at = len(listener.events)
+        await asyncio.sleep(0.4)
+        assert len(listener.events) == at
+        session.push(silence(400))
+        await listener.until(lambda: only(listener.events, ReplyDone))
+        assert listener.events[at] == PlaybackGoesOn()
+        assert [len(only(listener.events, kind)) for kind in (PlaybackHeld, PlaybackGoesOn, SpeechStarted)] == [1, 1, 0]
+        assert len(listener.sound) == len(ANSWER) * 60 * RATE // 1000
+
+    converse(talk, playback_hold=True)
+
+
+def test_a_scripted_listener_who_paused_heard_no_more_than_that() -> None:
+    async def talk(session: Any, listener: Listener) -> None:
+        session.push(loud(100))
+        await listener.until(lambda: only(listener.events, PlaybackHeld))
+        sent_ms = 1000 * len(listener.sound) / RATE
+        await asyncio.sleep(0.5)
+        session.push(loud(300))
+        await listener.until(lambda: only(listener.events, ReplyDone))
+        kinds = [type(event) for event in listener.events]
+        assert kinds.index(PlaybackHeld) < kinds.index(SpeechStarted) < kinds.index(ReplyDone)
+        assert PlaybackGoesOn not in kinds
+        (item,) = only(listener.events, ReplyDone)[0].reply.items
+        played_ms = session._valve.playback(0.0).played_ms
+        assert sent_ms - 210 <= played_ms < sent_ms, "what was on its way when it was held was not heard"
+        assert item.text == ANSWER[: heard_letters(ANSWER, played_ms)]
+
+    converse(talk, playback_hold=True)
+
+
 def held_and_sent(room: Any, session: Any, waveform: np.ndarray, events: list[Any]) -> list[tuple[bool, int, float]]:
     """Speak, and after each 10 ms: whether the voice is held, samples that were sent, seconds until all is heard."""
     told = []
@@ -124,10 +162,10 @@ def held_and_sent(room: Any, session: Any, waveform: np.ndarray, events: list[An
     return told
 
 
-def replying(make_room: Callable[..., Any], turns: str) -> tuple[Any, Any, list[Any]]:
+def replying(make_room: Callable[..., Any], turns: str, **config: Any) -> tuple[Any, Any, list[Any]]:
     """A room in which a long answer is being heard; its microphone was silent for long enough to rule out an echo."""
     room = make_room(max_text_tokens=160)
-    session = room.enter(SessionConfig(turns=turns))
+    session = room.enter(SessionConfig(turns=turns, **config))
     session.push(written("Tell a long story.", "u"))
     session.push(Respond())
     events = room.until(session, AudioDelta)
@@ -180,6 +218,49 @@ def test_who_means_it_is_met_with_silence_before_it_is_known(
     assert entry.heard >= sum(len(span.segment.ends) for span in spoken) > 0
     assert entry.heard < len(entry.tokens)
     assert room.engine.stats().barge_ins == 1
+
+
+def test_who_can_pause_is_silent_when_it_is_held_and_remembers_what_was_heard_until_then(
+    make_room: Callable[..., Any], question: np.ndarray
+) -> None:
+    room, session, events = replying(make_room, "model", playback_hold=True)
+    device = room.engine.device
+    device.duplex = replace(device.duplex, ignore_threshold=1.0)  # its head was never trained
+    onset = int(np.flatnonzero(np.abs(question) > 0.02)[0])
+    told = held_and_sent(room, session, question[onset : onset + 20000], events)
+    first = next(i for i, (is_held, _, _) in enumerate(told) if is_held)
+    assert 0.01 * (first + 1) < 0.15, "from the user's first sample on"
+    kinds = [type(event) for event in events]
+    assert kinds.index(PlaybackHeld) < kinds.index(SpeechStarted) < kinds.index(ReplyDone)
+    assert PlaybackGoesOn not in kinds
+    _, sent, kept_s = told[first]
+    assert kept_s > 0.1
+    (done,) = only(events, ReplyDone)
+    entry = session.live.memory.find(done.reply.items[0].id)
+    heard = sent - kept_s * room.engine.sample_rate
+    assert session.live.valve.played_samples(room.now) == pytest.approx(heard, abs=1)
+    whole = [span for span in entry.spans if span.stop_sample <= heard]
+    assert entry.heard >= sum(len(span.segment.ends) for span in whole)
+    assert 0 < entry.heard < len(entry.tokens)
+    assert room.engine.stats().underruns == 0
+
+
+def test_a_cough_makes_who_can_pause_pause_for_a_moment(make_room: Callable[..., Any], question: np.ndarray) -> None:
+    room, session, events = replying(make_room, "model", playback_hold=True)
+    told = held_and_sent(room, session, np.concatenate([question[COUGH], SILENCE]), events)
+    held = [i for i, (is_held, _, _) in enumerate(told) if is_held]
+    assert len({round(dry_s, 6) for i, (_, _, dry_s) in enumerate(told) if i in held}) == 1, (
+        "he plays nothing meanwhile"
+    )
+    assert told[held[0]][2] > 0.1
+    events += room.until(session, ReplyDone)
+    assert [type(e) for e in events if isinstance(e, PlaybackHeld | PlaybackGoesOn)] == [PlaybackHeld, PlaybackGoesOn]
+    assert not only(events, SpeechStarted)
+    quiet_room, quiet, undisturbed = replying(make_room, "model")
+    undisturbed += quiet_room.until(quiet, ReplyDone)
+    np.testing.assert_allclose(sound(events), sound(undisturbed), atol=1e-4)
+    assert room.engine.stats().underruns == 0
+    assert only(undisturbed, PlaybackHeld) == []
 
 
 def test_where_nothing_interrupts_all_sound_is_sent_at_once(make_room: Callable[..., Any]) -> None:

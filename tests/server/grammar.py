@@ -44,6 +44,7 @@ SESSION = maybe(
     type=st.just("realtime"), model=TEXT, instructions=TEXT, output_modalities=MODALITIES, tools=TOOLS,
     tool_choice=CHOICE, max_output_tokens=st.just("inf") | st.integers(0, 5000), modalities=MODALITIES,
     tracing=st.sampled_from(["auto", None]), temperature=st.floats(-1, 3),
+    icebreaker=maybe(playback_hold=st.booleans()),
     audio=maybe(
         input=maybe(format=FORMAT, turn_detection=TURNS, transcription=st.none() | maybe(model=TEXT)),
         output=maybe(format=FORMAT, voice=TEXT, speed=st.floats(0, 2)),

@@ -65,3 +65,21 @@ def test_a_reply_without_sound_leaves_no_trace() -> None:
     assert not drain(queue, 2).any()
     assert queue.take_marks() == []
     assert queue.frame().shape == (FRAME_SAMPLES,)
+
+
+def test_held_it_sends_silence_and_then_the_very_next_sample() -> None:
+    held, undisturbed = SpeechQueue(48_000), SpeechQueue(48_000)
+    for queue in (held, undisturbed):
+        queue.push("r", "i", tone(200, 48_000))
+        queue.end("r")
+    before = drain(held, 3)
+    held.hold()
+    assert not drain(held, 5).any()
+    held.go_on()
+    np.testing.assert_array_equal(np.concatenate([before, drain(held, 9)]), drain(undisturbed, 12))
+    held.push("s", "j", tone(200, 48_000))
+    drain(held, 2)
+    held.hold()
+    assert held.clear() == [Heard("s", "j", 40.0)]
+    held.push("t", "k", tone(200, 48_000))
+    assert drain(held, 2).any(), "what was cleared is held no longer"

@@ -85,6 +85,7 @@ class Speaker:
         self._rate = _rate(self._sounddevice, "output", device, sample_rate)
         self._resampler = Resampler(sample_rate, self._rate)
         self._pending = np.zeros(0, dtype=np.float32)  # at the device's rate
+        self._held = False
         self._changed = threading.Condition()
         self._stream = _open(self._sounddevice, "output", device, self._rate, self._fill)
 
@@ -110,10 +111,20 @@ class Speaker:
         """Fall silent at once, for a user who interrupts; the seconds that are now never heard."""
         with self._changed:
             unheard_s = len(self._pending) / self._rate
-            self._pending = self._pending[:0]
+            self._pending, self._held = self._pending[:0], False
             self._resampler = Resampler(self._sample_rate, self._rate)
             self._changed.notify_all()
             return unheard_s
+
+    def hold(self) -> None:
+        """Pause at once, and keep what is still to be heard."""
+        with self._changed:
+            self._held = True
+
+    def go_on(self) -> None:
+        """Play on at the very next sample."""
+        with self._changed:
+            self._held = False
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Wait until all is handed to the device; false if ``timeout_s`` passed before."""
@@ -126,8 +137,8 @@ class Speaker:
     def _fill(self, samples: NDArray[np.float32], frames: int, time: object, status: object) -> None:
         """Called by PortAudio's thread to fill [frames, 1]."""
         with self._changed:
-            ready = self._pending[:frames]
-            self._pending = self._pending[frames:]
+            count = 0 if self._held else frames
+            ready, self._pending = self._pending[:count], self._pending[count:]
             if not len(self._pending):
                 self._changed.notify_all()
         samples[: len(ready), 0] = ready

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -51,7 +52,7 @@ def talk_live(
 
 
 async def _converse(talker: Talker, config: m.SessionConfig, say: Say, answers: list[np.ndarray]) -> None:
-    async with talker.session(config) as session:
+    async with talker.session(replace(config, playback_hold=True)) as session:
         with Microphone() as microphone, Speaker(talker.sample_rate) as speaker:
             blocks: Blocks = asyncio.Queue()
             loop = asyncio.get_running_loop()
@@ -89,7 +90,7 @@ async def _send(session: SessionLike, blocks: Blocks) -> None:
 async def _listen(
     session: SessionLike, speaker: Speaker, sample_rate: int, say: Say, answers: list[np.ndarray]
 ) -> None:
-    """Play what comes; fall silent when the server hears the user."""
+    """Play what comes; pause when the server hears somebody, fall silent when it is the user."""
     playing, given_s = "", 0.0  # the item that plays, and how much of it was handed to the speaker
     async for event in session.events():
         match event:
@@ -103,10 +104,16 @@ async def _listen(
                 given_s += len(event.waveform) / sample_rate
                 answers.append(event.waveform)
                 speaker.play(event.waveform)
-            case m.SpeechStarted() if playing and speaker.pending_s:
-                unheard_s = speaker.stop()
-                session.push(m.Truncate(item_id=playing, audio_end_ms=1000 * max(0.0, given_s - unheard_s)))
-                playing = ""
+            case m.PlaybackHeld():
+                speaker.hold()
+            case m.PlaybackGoesOn():
+                speaker.go_on()
+            case m.SpeechStarted():
+                if playing and speaker.pending_s:
+                    unheard_s = speaker.stop()
+                    session.push(m.Truncate(item_id=playing, audio_end_ms=1000 * max(0.0, given_s - unheard_s)))
+                    playing = ""
+                speaker.go_on()  # with what comes next
             case m.ReplyDone():
                 say("\n")
             case m.Failed() if event.code != "not_told":

@@ -25,6 +25,14 @@ class Piece:
         """The sample after the last one."""
         return self.start + len(self.waveform)
 
+    def until(self, at: int) -> "Piece":
+        """What of it comes before sample ``at``."""
+        return replace(self, waveform=self.waveform[: max(0, at - self.start)])
+
+    def after(self, at: int, *, by: int) -> "Piece":
+        """The rest, ``by`` samples later."""
+        return replace(self, start=max(self.start, at) + by, waveform=self.waveform[max(0, at - self.start) :])
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -41,31 +49,50 @@ class Playback:
 
     Times are seconds since the playback's own start and are given by the caller, never going back. Sound is sampled
     at ``sample_rate`` Hz. The first sound of a reply that finds silence waits ``jitter_s``, in case the next is late.
+    While it is held nothing plays, and what was to be heard is heard so much later.
     """
 
     def __init__(self, sample_rate: int, jitter_s: float = 0.0) -> None:
         self.sample_rate, self.jitter_s = sample_rate, jitter_s
         self._pieces: list[Piece] = []
+        self._held: int | None = None  # the sample at which it stands still
+        self._held_dry = 0  # samples for which it was held since it ran dry
         self.underruns: list[tuple[float, float]] = []  # when a reply ran dry, and for how many seconds
 
     def push(self, now_s: float, waveform: Waveform, response_id: str) -> None:
         """``waveform`` [S] arrived. A gap within one reply is an underrun."""
-        now = round(now_s * self.sample_rate)
+        now = self._at(now_s)
         goes_on = bool(self._pieces) and self._pieces[-1].response_id == response_id
-        start = max(now if goes_on else round((now_s + self.jitter_s) * self.sample_rate), self._end)
-        if goes_on and now - self._end >= LEAST_GAP_S * self.sample_rate:
-            self.underruns.append((self._end / self.sample_rate, (now - self._end) / self.sample_rate))
+        start = max(now if goes_on else now + round(self.jitter_s * self.sample_rate), self._end)
+        gap, self._held_dry = now - self._end - self._held_dry, 0
+        if goes_on and gap >= LEAST_GAP_S * self.sample_rate:
+            self.underruns.append((self._end / self.sample_rate, gap / self.sample_rate))
         self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
+
+    def hold(self, now_s: float) -> None:
+        """Pause at once, and keep what is still to be heard."""
+        self._held = self._at(now_s)
+
+    def go_on(self, now_s: float) -> None:
+        """Play on at the very next sample."""
+        if self._held is None:
+            return
+        at, self._held = self._held, None
+        later = round(now_s * self.sample_rate) - at
+        if self._end <= at:
+            self._held_dry += later
+        self._pieces = [
+            part
+            for piece in self._pieces
+            for part in (piece.until(at), piece.after(at, by=later))
+            if len(part.waveform)
+        ]
 
     def stop(self, now_s: float) -> Heard | None:
         """Fall silent at once; what was heard of the reply that was playing, or None if none was."""
-        now = round(now_s * self.sample_rate)
+        now, self._held = self._at(now_s), None
         playing = next((piece for piece in self._pieces if piece.end > now), None)
-        self._pieces = [
-            replace(piece, waveform=piece.waveform[: max(0, now - piece.start)])
-            for piece in self._pieces
-            if piece.start < now
-        ]
+        self._pieces = [piece.until(now) for piece in self._pieces if piece.start < now]
         return None if playing is None else self.heard(playing.response_id)
 
     def heard(self, response_id: str) -> Heard:
@@ -79,7 +106,7 @@ class Playback:
 
     def pending_s(self, now_s: float) -> float:
         """Seconds that are still to be heard."""
-        return max(0.0, self._end / self.sample_rate - now_s)
+        return max(0, self._end - self._at(now_s)) / self.sample_rate
 
     def audible_from(self, response_id: str) -> float | None:
         """When the reply's first sound above -40 dB of full scale is heard; None if it has none."""
@@ -94,6 +121,7 @@ class Playback:
         """What is heard from ``start_s`` to ``end_s``, [S]; silence where nothing plays, and before the start."""
         start, end = round(start_s * self.sample_rate), round(end_s * self.sample_rate)
         sound = np.zeros(max(0, end - start), dtype=np.float32)
+        end = self._at(end_s)
         for piece in reversed(self._pieces):
             if piece.end <= start:
                 break
@@ -101,6 +129,11 @@ class Playback:
             if first < last:
                 sound[first - start : last - start] = piece.waveform[first - piece.start : last - piece.start]
         return sound
+
+    def _at(self, now_s: float) -> int:
+        """The sample that is heard then, or would be."""
+        now = round(now_s * self.sample_rate)
+        return now if self._held is None else min(now, self._held)
 
     @property
     def _end(self) -> int:

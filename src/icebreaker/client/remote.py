@@ -11,13 +11,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from icebreaker.client.wire import WIRE_RATE, Wire, session_of
-from icebreaker.engine.messages import Command, SessionConfig, SessionEvent
+from icebreaker.client.wire import WIRE_RATE, Wire
+from icebreaker.engine.messages import Command, Configure, SessionConfig, SessionEvent
 from icebreaker.errors import ServerError
 
 __all__ = ["RemoteEngine", "RemoteSession", "realtime_url"]
 
 LARGEST_MESSAGE = 16 << 20  # bytes
+EXTENSIONS = "x-icebreaker-extensions"  # header in which our server names what it knows beyond the protocol
 SCHEMES = {"": "ws", "http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -67,7 +68,8 @@ class RemoteEngine:
         """
         socket = await self._connect()
         try:
-            session = RemoteSession(socket, await self._begin(socket, config))
+            wire = Wire(_knows_more(socket))
+            session = RemoteSession(socket, await self._begin(socket, wire.outgoing(Configure(config=config))), wire)
             sending = asyncio.create_task(session.send_pushed())
             try:
                 yield session
@@ -95,12 +97,13 @@ class RemoteEngine:
             reason = str(error) or type(error).__name__
             raise ServerError(f"{self.url}: expected a Realtime server, cannot connect: {reason}; is it up?") from error
 
-    async def _begin(self, socket: ClientConnection, config: SessionConfig) -> str:
-        """Ask for ``config`` and wait until it is granted; the session's id."""
+    async def _begin(self, socket: ClientConnection, update: list[dict[str, Any]]) -> str:
+        """Ask for a configuration and wait until it is granted; the session's id."""
         try:
             async with asyncio.timeout(self.patience_s):
                 created = await _first(socket, "session.created")
-                await socket.send(json.dumps({"type": "session.update", "session": session_of(config)}))
+                for message in update:
+                    await socket.send(json.dumps(message))
                 await _first(socket, "session.updated")
         except ConnectionClosed as error:
             raise ServerError(f"{self.url}: closed the connection: {_closing(error)}") from error
@@ -112,9 +115,9 @@ class RemoteEngine:
 class RemoteSession:
     """One conversation at a server (see ``engine.interface.SessionLike``)."""
 
-    def __init__(self, socket: ClientConnection, session_id: str) -> None:
+    def __init__(self, socket: ClientConnection, session_id: str, wire: Wire) -> None:
         self.id = session_id
-        self._socket, self._wire = socket, Wire()
+        self._socket, self._wire = socket, wire
         self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     def push(self, command: Command) -> None:
@@ -150,6 +153,11 @@ class RemoteSession:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ServerError(f"expected a Realtime event, got {str(message)[:200]!r} ({reason})") from error
+
+
+def _knows_more(socket: ClientConnection) -> bool:
+    """Whether this is a server of ours; others might refuse what they do not know."""
+    return socket.response is not None and "playback_hold" in socket.response.headers.get(EXTENSIONS, "")
 
 
 async def _first(socket: ClientConnection, kind: str) -> dict[str, Any]:

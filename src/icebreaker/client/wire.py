@@ -31,8 +31,11 @@ BETA = {
 RETRIEVE = "retrieve-truncated-"  # event id prefix: what did a truncated item keep?
 
 
-def session_of(config: m.SessionConfig) -> JSON:
-    """The ``session`` of a ``session.update`` that asks for ``config``; what the protocol cannot say is left out."""
+def session_of(config: m.SessionConfig, *, ours: bool = False) -> JSON:
+    """The ``session`` of a ``session.update`` that asks for ``config``; what the protocol cannot say is left out.
+
+    ``ours``: the server is one of ours, which knows more than the protocol.
+    """
     takes_turns = {"create_response": config.create_response, "interrupt_response": config.interrupt_response}
     turn_detection: JSON | None = None
     if config.turns == "model":
@@ -56,13 +59,20 @@ def session_of(config: m.SessionConfig) -> JSON:
         session["instructions"] = config.instructions
     if config.max_output_tokens is not None:
         session["max_output_tokens"] = config.max_output_tokens
+    if ours:
+        session["icebreaker"] = {"playback_hold": config.playback_hold}
     return session
 
 
 @dataclass
 class Wire:
-    """One connection's translation; it remembers what an event alone does not say."""
+    """One connection's translation; it remembers what an event alone does not say.
 
+    Attributes:
+        ours: whether the server is one of ours.
+    """
+
+    ours: bool = False
     _input: Resampler | None = None
     _sent_ms: dict[str, float] = field(default_factory=dict)  # of sound, by response
     _truncated: dict[str, float] = field(default_factory=dict)  # audio_end_ms of items whose text is asked for
@@ -71,7 +81,7 @@ class Wire:
         """What to send for ``command``."""
         match command:
             case m.Configure(config=config):
-                return [{"type": "session.update", "session": session_of(config)}]
+                return [{"type": "session.update", "session": session_of(config, ours=self.ours)}]
             case m.Append(waveform=waveform):
                 return self._append(waveform, last=False)
             case m.Commit():
@@ -114,6 +124,9 @@ class Wire:
                 return self._conversation_event(rest, event)
             case "response":
                 return self._response_event(rest, event)
+            case "icebreaker":
+                held: dict[str, m.SessionEvent] = {"hold": m.PlaybackHeld(), "go_on": m.PlaybackGoesOn()}
+                return [held[name]] if (name := rest.removeprefix("playback.")) in held else []
             case "error":
                 return self._error(event.get("error") or {})
         return []

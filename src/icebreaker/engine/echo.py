@@ -97,6 +97,17 @@ class EchoDetector:
         if (past := (self._hop - MAX_DELAY - SPAN) * HOP - self._sound_from) > 0:
             self._sound, self._sound_from = self._sound[past:], self._sound_from + past
 
+    def take_back(self, samples: int) -> Waveform:
+        """Playback pauses: the newest ``samples`` that were sent are not heard yet. They are given back [S]."""
+        stop = max(0, len(self._sound) - samples)
+        back, self._sound = self._sound[stop:], self._sound[:stop]
+        hops, rest = divmod(len(self._played) * HOP + len(self._rest) - len(back), HOP)
+        self._played = self._played[: max(0, hops)]
+        newest = np.concatenate([np.zeros(FRAME, np.float32), self._sound])
+        self._rest = newest[len(newest) - rest :]
+        self._tail = newest[len(newest) - rest - len(self._tail) : len(newest) - rest]
+        return back
+
     def stop(self, position: int) -> None:
         """Playback was stopped: what was sent ahead will not be heard."""
         self._played = self._played[: max(0, position // HOP - self._first)]

@@ -7,9 +7,9 @@ from icebreaker.engine.commands import Command, Waveform
 from icebreaker.engine.items import Item
 
 __all__ = [
-    "AudioDelta", "AudioDone", "Committed", "Failed", "ItemAdded", "ItemDeleted", "ItemTruncated", "Reply", "ReplyDone",
-    "ReplyStarted", "SessionEvent", "SpeechIgnored", "SpeechStarted", "SpeechStopped", "TextDelta", "Transcribed",
-    "TranscriptDone", "Usage",
+    "AudioDelta", "AudioDone", "Committed", "Failed", "ItemAdded", "ItemDeleted", "ItemTruncated", "PlaybackGoesOn",
+    "PlaybackHeld", "Reply", "ReplyDone", "ReplyStarted", "SessionEvent", "SpeechIgnored", "SpeechStarted",
+    "SpeechStopped", "TextDelta", "Transcribed", "TranscriptDone", "Usage",
 ]  # fmt: skip
 
 
@@ -107,6 +107,16 @@ class AudioDelta:
     start_ms: float
 
 
+@dataclass(frozen=True)
+class PlaybackHeld:
+    """Pause what plays, and keep it: somebody may be interrupting. Only for who asked (``playback_hold``)."""
+
+
+@dataclass(frozen=True)
+class PlaybackGoesOn:
+    """It was nobody: play on at the very next sample. After an interruption ``SpeechStarted`` comes instead."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TranscriptDone:
     """The text of the reply is complete."""
@@ -179,5 +189,6 @@ class Failed:
 
 SessionEvent = (
     SpeechStarted | SpeechStopped | SpeechIgnored | Committed | Transcribed | ItemAdded | ItemDeleted | ItemTruncated
-    | ReplyStarted | TextDelta | AudioDelta | TranscriptDone | AudioDone | ReplyDone | Failed
+    | ReplyStarted | TextDelta | AudioDelta | PlaybackHeld | PlaybackGoesOn | TranscriptDone | AudioDone | ReplyDone
+    | Failed
 )  # fmt: skip

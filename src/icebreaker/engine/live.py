@@ -104,6 +104,7 @@ class Live(Shared):
         self.config = config
         may_stop = config.turns != "client" and config.interrupt_response
         self.valve.lead_s = self.habits.lead_s if may_stop else math.inf
+        self.valve.pauses = config.playback_hold
 
     def work(self, now_s: float) -> None:
         """Carry out commands, as far as they do not wait for audio to be heard."""

@@ -3,9 +3,10 @@
 import numpy as np
 import soxr
 
+from icebreaker.engine.commands import Waveform
 from icebreaker.engine.echo import EchoDetector
 from icebreaker.engine.hearing import SAMPLE_RATE
-from icebreaker.engine.valve import Valve
+from icebreaker.engine.valve import GoneOn, Passed, Paused, Valve
 
 __all__ = ["Loudspeaker"]
 
@@ -16,6 +17,7 @@ class Loudspeaker:
     def __init__(self, valve: Valve, echo: EchoDetector) -> None:
         self._valve, self._echo = valve, echo
         self._resampler = self._new_resampler()
+        self._kept = _silence(0)  # what its listener has and will hear after a pause
 
     def follow(self, position: int) -> int:
         """Take note of what passed since the last call, while the microphone is at ``position``.
@@ -25,19 +27,34 @@ class Loudspeaker:
         """
         dry = 0
         for passed in self._valve.take_passed():
-            if passed.first:
-                self._echo.begin(position)
-                self._resampler = self._new_resampler()
-            if passed.gap_s > 0:
-                self._echo.play(np.zeros(round(passed.gap_s * SAMPLE_RATE), np.float32))
-            self._echo.play(self._resampler.resample_chunk(passed.waveform))
-            dry += passed.dry
+            match passed:
+                case Paused(kept_s=kept_s):
+                    self._kept = self._echo.take_back(round(kept_s * SAMPLE_RATE))
+                case GoneOn(after_s=after_s):
+                    self._echo.play(np.concatenate([_silence(after_s), self._kept]))
+                    self._kept = _silence(0)
+                case Passed():
+                    self._play(passed, position)
+                    dry += passed.dry
         return dry
+
+    def _play(self, passed: Passed, position: int) -> None:
+        if passed.first:
+            self._echo.begin(position)
+            self._resampler = self._new_resampler()
+        if passed.gap_s > 0:
+            self._echo.play(_silence(passed.gap_s))
+        self._echo.play(self._resampler.resample_chunk(passed.waveform))
 
     def stop(self, position: int) -> None:
         """It plays no more of what it was sent."""
         self.follow(position)
+        self._kept = _silence(0)
         self._echo.stop(position)
 
     def _new_resampler(self) -> soxr.ResampleStream:
         return soxr.ResampleStream(self._valve.sample_rate, SAMPLE_RATE, 1, dtype="float32")
+
+
+def _silence(seconds: float) -> Waveform:
+    return np.zeros(round(seconds * SAMPLE_RATE), np.float32)

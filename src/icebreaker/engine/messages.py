@@ -25,6 +25,8 @@ from icebreaker.engine.events import (
     ItemAdded,
     ItemDeleted,
     ItemTruncated,
+    PlaybackGoesOn,
+    PlaybackHeld,
     Reply,
     ReplyDone,
     ReplyStarted,
@@ -42,7 +44,8 @@ from icebreaker.engine.session_config import SessionConfig, Tool
 
 __all__ = [
     "AddItem", "Append", "AudioDelta", "AudioDone", "Cancel", "ClearAudio", "Command", "Commit", "Committed",
-    "Configure", "DeleteItem", "Failed", "Item", "ItemAdded", "ItemDeleted", "ItemTruncated", "Reply", "ReplyDone",
-    "ReplyStarted", "Respond", "SessionConfig", "SessionEvent", "SpeechIgnored", "SpeechStarted", "SpeechStopped",
-    "TextDelta", "Tool", "Transcribed", "TranscriptDone", "Truncate", "Usage", "Waveform", "settled",
+    "Configure", "DeleteItem", "Failed", "Item", "ItemAdded", "ItemDeleted", "ItemTruncated", "PlaybackGoesOn",
+    "PlaybackHeld", "Reply", "ReplyDone", "ReplyStarted", "Respond", "SessionConfig", "SessionEvent", "SpeechIgnored",
+    "SpeechStarted", "SpeechStopped", "TextDelta", "Tool", "Transcribed", "TranscriptDone", "Truncate", "Usage",
+    "Waveform", "settled",
 ]  # fmt: skip

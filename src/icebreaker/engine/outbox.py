@@ -1,6 +1,6 @@
 """Events on their way from an engine's thread to the event loop that reads them. Knows nothing of what they say.
 
-All but sound pass at once; sound passes when its ``Valve`` lets it.
+All but sound pass at once; sound passes when its ``Valve`` lets it, and so does word that it is held.
 """
 
 import asyncio
@@ -94,8 +94,8 @@ class Outbox:
 
     def _fill(self) -> None:
         """Move the sound that is due to the events."""
-        for delta in self._valve.take(self._clock()):
-            self._add(delta)
+        for due in self._valve.take(self._clock()):
+            self._add(due)
 
     def _add(self, event: SessionEvent) -> None:
         if len(self._events) >= self.limit:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -39,7 +38,9 @@ class ScriptedSession:
         self._keep = keep  # is given the session when its items have changed
         self._valve = Valve(sample_rate, jitter_s=0.0)
         self._valve.lead_s = lead_s
-        self._outbox = Outbox(self._valve)
+        self._clock = asyncio.get_running_loop().time
+        self._outbox = Outbox(self._valve, self._clock)
+        self._valve.pauses = config.playback_hold
         self._ear = ScriptedEar(confirm_ms)
         self._reader = 0
         self._heard = 0  # samples of the session's input so far
@@ -61,7 +62,7 @@ class ScriptedSession:
 
     @property
     def _audible(self) -> bool:
-        return self.replying or self._valve.dry_in(time.monotonic()) > 0
+        return self.replying or self._valve.dry_in(self._clock()) > 0
 
     def enter(self, *, resumed: bool) -> int:
         """Begin to read; a resumed conversation tells its items first."""
@@ -99,11 +100,12 @@ class ScriptedSession:
     def _do(self, command: m.Command) -> None:
         match command:
             case m.Configure(config=config):
-                self.config = config
+                self.config, self._valve.pauses = config, config.playback_hold
             case m.Append(waveform=waveform):
                 self._hear(waveform)
             case m.Commit(item_id=item_id):
                 self._commit(item_id or self._speech)
+                self._valve.release()
             case m.ClearAudio():
                 self._buffer, self._speech = [], None
                 self._ear.forget()
@@ -148,8 +150,8 @@ class ScriptedSession:
         match sign:
             case Sign.OPENED:
                 self._speech = Conversation.new_id()
-                if self.config.interrupt_response:
-                    self._valve.hold(time.monotonic())
+                if self.config.interrupt_response and self._audible:
+                    self._valve.hold(self._clock())
             case Sign.MEANT:
                 assert self._speech is not None
                 self._emit(m.SpeechStarted(item_id=self._speech, at_ms=self._ear.started_ms or 0.0))
@@ -211,7 +213,7 @@ class ScriptedSession:
         item = m.Item(id=item_id, role="assistant", status="in_progress")
         if command.in_conversation:
             self._add(item, None)
-        now = time.monotonic()
+        now = self._clock()
         self._valve.begin(now)
         self._said = said = Said(started, answer, now)
         said.task = asyncio.get_running_loop().create_task(self._speak(said))
@@ -230,7 +232,7 @@ class ScriptedSession:
         self._finish(said, "completed", "")
 
     def _finish(self, said: Said, status: Literal["completed", "cancelled"], reason: str) -> None:
-        reply, now, said.done = said.reply, time.monotonic(), True
+        reply, now, said.done = said.reply, self._clock(), True
         self._valve.cut()
         played, sent_ms = self._valve.playback(now).played_ms, 1000 * self._valve.sent_samples / self.sample_rate
         self._emit(m.TranscriptDone(response_id=reply.response_id, item_id=reply.item_id, text=said.sent))
@@ -253,16 +255,16 @@ class ScriptedSession:
         said = self._said
         if said is None:
             return
+        if reason == "turn_detected":
+            self._valve.stop(self._clock())  # its client stops playing
         if not said.done:
             if said.task is not None:
                 said.task.cancel()
             self._finish(said, "cancelled", reason)
         elif reason == "turn_detected" and said.reply.output == "audio":  # all was sent; not all was played
-            heard, item_id = said.heard(self._valve.playback(time.monotonic()).played_ms), said.reply.item_id
+            heard, item_id = said.heard(self._valve.playback(self._clock()).played_ms), said.reply.item_id
             if item_id in self.conversation and len(heard) < len(self.conversation.find(item_id).item.text):
                 self.conversation.change(item_id, text=heard, status="incomplete")
-        if reason == "turn_detected":
-            self._valve.silence(time.monotonic())  # its client stops playing
 
     def _truncate(self, item_id: str, audio_end_ms: float) -> None:
         item = self.conversation.find(item_id).item

@@ -30,6 +30,7 @@ class SessionConfig:
         idle_timeout_ms: silence after a reply that makes the assistant speak up; None never.
         create_response: whether the end of a turn starts a reply.
         interrupt_response: whether the user's speech stops a reply.
+        playback_hold: whether the client pauses what plays when it is told to (``PlaybackHeld``, ``PlaybackGoesOn``).
         output: ``audio`` with its transcript, or ``text`` alone.
         temperature: of the text; None is the model's own.
         max_output_tokens: of one reply's text; None is the model's own.
@@ -48,6 +49,7 @@ class SessionConfig:
     idle_timeout_ms: int | None = None
     create_response: bool = True
     interrupt_response: bool = True
+    playback_hold: bool = False
     output: Literal["audio", "text"] = "audio"
     temperature: float | None = None
     max_output_tokens: int | None = None

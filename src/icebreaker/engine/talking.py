@@ -235,15 +235,16 @@ class Talking:
         self.guessing.drop()
         if speech is None:
             return
-        was_barged = reason == "turn_detected"
+        was_barged, was_playing = reason == "turn_detected", valve.dry_in(now_s) > 0
         self.live.counts["barge_ins"] += int(was_barged and self.audible(now_s))
+        if was_barged:
+            valve.stop(now_s)
+            self.live.loudspeaker.stop(self.live.buffer.stop)
         if not speech.done:
             valve.cut()
             self._end("cancelled", reason, now_s, valve.played_samples(now_s) if was_barged else valve.sent_samples)
-        elif was_barged and speech.announced and speech.samples and valve.dry_in(now_s) > 0:
+        elif was_barged and speech.announced and speech.samples and was_playing:
             self.ending.truncate(speech, valve.played_samples(now_s))
-        if was_barged:
-            self.silence(now_s)
 
     def silence(self, now_s: float) -> None:
         """The client plays no more of it."""

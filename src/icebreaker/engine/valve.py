@@ -1,8 +1,9 @@
 """Sound on its way to its listener: sent only a little before it is played, so that it can be held back at once.
 
 What was sent plays on at the client, whatever happens here; so the less is sent ahead, the sooner a voice falls silent.
-While the valve is held nothing passes, and afterwards it goes on at the very next sample. Knows no engine and reads no
-clock: an engine's thread puts sound in, the event loop takes out what is due, both at any time.
+While the valve is held nothing passes, and afterwards it goes on at the very next sample. A client that can pause is
+told to: then what it has waits as well. Knows no engine and reads no clock: an engine's thread puts sound in, the event
+loop takes out what is due, both at any time.
 """
 
 import math
@@ -13,15 +14,19 @@ from threading import RLock
 from typing import NamedTuple
 
 from icebreaker.engine.commands import Waveform
-from icebreaker.engine.events import AudioDelta
+from icebreaker.engine.events import AudioDelta, PlaybackGoesOn, PlaybackHeld
+from icebreaker.engine.listener_clock import ListenerClock
 from icebreaker.engine.playback import Playback
 
-__all__ = ["JITTER_S", "Passed", "Valve"]
+__all__ = ["JITTER_S", "Due", "GoneOn", "Passed", "Paused", "Valve"]
 
 JITTER_S = 0.1  # that clients wait with the first sound, in case the second is late
 LEAST_GAP_S = 1e-3  # less is rounding
 LEAST_MS = 40.0  # of sound that are worth an event, unless it is the last
 HOLD_MOST_S = 2.0  # a verdict that has not come by then (a microphone that was muted in mid-word) never comes
+
+
+Due = AudioDelta | PlaybackHeld | PlaybackGoesOn
 
 
 class Passed(NamedTuple):
@@ -30,7 +35,7 @@ class Passed(NamedTuple):
     Attributes:
         waveform: [S].
         first: of its reply.
-        gap_s: silence that its listener heard before it, within the reply.
+        gap_s: silence that its listener heard before it, within the reply, but for pauses.
         dry: which was nobody's intention.
     """
 
@@ -38,6 +43,18 @@ class Passed(NamedTuple):
     first: bool
     gap_s: float
     dry: bool
+
+
+class Paused(NamedTuple):
+    """The listener pauses, with ``kept_s`` of what had passed still to be heard."""
+
+    kept_s: float
+
+
+class GoneOn(NamedTuple):
+    """The listener plays on, after so many seconds."""
+
+    after_s: float
 
 
 class Valve:
@@ -51,15 +68,17 @@ class Valve:
     def __init__(self, sample_rate: int, jitter_s: float = JITTER_S) -> None:
         self.sample_rate, self.jitter_s = sample_rate, jitter_s
         self.lead_s = math.inf  # everything passes at once
+        self.pauses = False  # whether the listener can, and is to be told to
         self.changed: Callable[[], None] = _nothing  # is called when something may be due sooner than was said
         self._lock = RLock()
         self._waiting: deque[AudioDelta] = deque()
-        self._playback = Playback()
+        self._playback = Playback()  # in the listener's time, as ``_dry_s``
+        self._listener = ListenerClock()  # stands from when he was told to pause
         self._sent = 0  # samples of the present reply
         self._held_s: float | None = None  # since when
         self._excused = False  # the next gap is our own doing
         self._dry_s = 0.0  # when the listener has heard all that was sent
-        self._passed: list[Passed] = []  # since somebody last asked
+        self._passed: list[Passed | Paused | GoneOn] = []  # since somebody last asked
 
     # Who makes the sound.
 
@@ -67,7 +86,7 @@ class Valve:
         """A new reply: its sound plays after what was sent of the one before."""
         with self._lock:
             self._waiting.clear()
-            self._playback = Playback(at_s=max(now_s, self._dry_s))
+            self._playback = Playback(at_s=max(self._listener.at(now_s), self._dry_s))
             self._sent = 0
 
     def put(self, delta: AudioDelta) -> None:
@@ -78,7 +97,11 @@ class Valve:
     def hold(self, now_s: float) -> None:
         """Let nothing pass until ``release``, or for ``HOLD_MOST_S``."""
         with self._lock:
-            self._held_s = now_s if self._held_s is None else self._held_s
+            if self._held_s is not None:
+                return
+            self._held_s = now_s
+        if self.pauses:
+            self.changed()
 
     def release(self) -> None:
         """Go on where it stopped."""
@@ -96,35 +119,45 @@ class Valve:
     def silence(self, now_s: float) -> None:
         """The client plays no more of what it was sent."""
         with self._lock:
-            now = self._playback.at(now_s)
-            self._playback, self._dry_s = replace(now, sent_ms=now.played_ms), min(self._dry_s, now_s)
+            now, listener_s = self.playback(now_s), self._listener.at(now_s)
+            self._playback, self._dry_s = replace(now, sent_ms=now.played_ms), min(self._dry_s, listener_s)
+
+    def stop(self, now_s: float) -> None:
+        """Forget what waits; the client plays no more of what it was sent, nor does it wait to be told to go on."""
+        with self._lock:
+            self.silence(now_s)
+            self._listener.go_on(now_s)
+            self.cut()
 
     # Who sends it.
 
-    def take(self, now_s: float) -> list[AudioDelta]:
-        """What is due, in order; it counts as sent."""
+    def take(self, now_s: float) -> list[Due]:
+        """What is due, in order; sound counts as sent, and who is told to pause has paused."""
         with self._lock:
             self._look(now_s)
+            taken: list[Due] = self._tell(now_s)
             samples = self._room(now_s)
-            taken: list[AudioDelta] = []
             while samples > 0 and self._waiting:
-                taken.append(self._next(samples))
-                samples -= len(taken[-1].waveform)
-                self._send(taken[-1].waveform, now_s)
+                delta = self._next(samples)
+                taken.append(delta)
+                samples -= len(delta.waveform)
+                self._send(delta.waveform, now_s)
             return taken
 
     def due_in(self, now_s: float) -> float | None:
-        """Seconds until something is due; None: nothing waits, or it is held."""
+        """Seconds until something is due; None: nothing waits."""
         with self._lock:
+            if self._is_untold:
+                return 0.0
+            if self._held_s is not None and (self._waiting or self._listener.stands):
+                return max(0.0, self._held_s + HOLD_MOST_S - now_s)
             if not self._waiting:
                 return None
-            if self._held_s is not None:
-                return max(0.0, self._held_s + HOLD_MOST_S - now_s)
             if self.lead_s == math.inf:
                 return 0.0
-            playback = self._playback.at(now_s)
+            playback = self.playback(now_s)
             too_much_s = (playback.lead_ms + self._least_ms()) / 1000 - self.lead_s
-            return max(0.0, too_much_s + (playback.at_s - now_s if too_much_s > 0 else 0.0))
+            return max(0.0, too_much_s + (playback.at_s - self._listener.at(now_s) if too_much_s > 0 else 0.0))
 
     # Who wants to know.
 
@@ -144,20 +177,21 @@ class Valve:
         return self._sent
 
     def playback(self, now_s: float) -> Playback:
-        """Of the present reply, at its listener."""
+        """Of the present reply, at its listener, in his time."""
         with self._lock:
-            return self._playback.at(now_s)
+            return self._playback.at(self._listener.at(now_s))
 
     def played_samples(self, now_s: float) -> int:
         """Of the present reply, what can have been heard."""
         return round(self.playback(now_s).played_ms * self.sample_rate / 1000)
 
     def dry_in(self, now_s: float) -> float:
-        """Seconds until the listener has heard all that was sent."""
-        return max(0.0, self._dry_s - now_s)
+        """Seconds until the listener has heard all that was sent, if he pauses no more."""
+        with self._lock:
+            return max(0.0, self._dry_s - self._listener.at(now_s))
 
-    def take_passed(self) -> list[Passed]:
-        """What was sent since the last call."""
+    def take_passed(self) -> list[Passed | Paused | GoneOn]:
+        """What was sent since the last call, and when its listener paused."""
         with self._lock:
             passed, self._passed = self._passed, []
             return passed
@@ -166,13 +200,29 @@ class Valve:
         if self._held_s is not None and now_s - self._held_s >= HOLD_MOST_S:
             self.release()
 
+    @property
+    def _is_untold(self) -> bool:
+        """Whether the listener pauses though nothing is held, or the other way round."""
+        return self._listener.stands != (self.pauses and self._held_s is not None)
+
+    def _tell(self, now_s: float) -> list[Due]:
+        """What he has to be told of that."""
+        if not self._is_untold:
+            return []
+        if self._listener.stands:
+            self._passed.append(GoneOn(self._listener.go_on(now_s)))
+            return [PlaybackGoesOn()]
+        self._passed.append(Paused(self.dry_in(now_s)))
+        self._listener.stop(now_s)
+        return [PlaybackHeld()]
+
     def _room(self, now_s: float) -> float:
         """Samples that may pass now."""
         if self._held_s is not None or not self._waiting:
             return 0
         if self.lead_s == math.inf:
             return math.inf
-        room_ms = 1000 * self.lead_s - self._playback.at(now_s).lead_ms
+        room_ms = 1000 * self.lead_s - self.playback(now_s).lead_ms
         return round(room_ms * self.sample_rate / 1000) if room_ms >= self._least_ms() - 1e-6 else 0
 
     def _least_ms(self) -> float:
@@ -190,7 +240,7 @@ class Valve:
         return replace(first, waveform=first.waveform[:count])
 
     def _send(self, waveform: Waveform, now_s: float) -> None:
-        first, playback = not self._sent, self._playback
+        first, playback, now_s = not self._sent, self._playback, self._listener.at(now_s)
         if first:
             playback = replace(playback, at_s=max(playback.at_s, now_s + self.jitter_s))
         gap_s = 0.0 if first or now_s - self._dry_s < LEAST_GAP_S else now_s - self._dry_s

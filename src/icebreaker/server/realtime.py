@@ -29,6 +29,7 @@ __all__ = ["Realtime", "refusal_response"]
 logger = logging.getLogger(__name__)
 
 TRY_AGAIN_LATER, NOT_FOUND = 1013, 4404  # closing codes
+EXTENSIONS, PLAYBACK_HOLD = b"x-icebreaker-extensions", b"playback_hold"  # what our own clients may ask for
 
 
 class Realtime:
@@ -82,7 +83,8 @@ class Realtime:
         session_id, left = named, left or new
         if left.key != key:
             raise _not_found(session_id)
-        return session_id, left
+        settings = replace(left.settings, playback_hold=False)  # whoever comes now may be another client
+        return session_id, replace(left, settings=settings)
 
     async def enter(self, stack: AsyncExitStack, left: tuple[str | None, Left]) -> SessionLike:
         """The engine's side of a session that ``find`` found, until ``stack`` is left.
@@ -103,7 +105,7 @@ class Realtime:
 
     async def _accept(self, websocket: WebSocket, session: SessionLike) -> None:
         chosen = PROTOCOL if PROTOCOL in offered_protocols(websocket) else None
-        headers = [(b"x-session-id", session.id.encode())]
+        headers = [(b"x-session-id", session.id.encode()), (EXTENSIONS, PLAYBACK_HOLD)]
         await websocket.accept(subprotocol=chosen, headers=headers)
 
     async def _converse(self, websocket: WebSocket, session: SessionLike, left: Left) -> None:

@@ -87,7 +87,7 @@ class Settings:
     """The effective configuration of one session; the defaults are the server's.
 
     ``max_output_tokens`` None is ``"inf"``; ``turn_detection`` None leaves turns to the client; ``transcription`` None
-    asks for no input transcripts.
+    asks for no input transcripts. ``playback_hold`` is no part of the protocol: who sets it is sent two events more.
     """
 
     instructions: str | None = None
@@ -102,6 +102,7 @@ class Settings:
     tools: tuple[Tool, ...] = ()
     tool_choice: str = "auto"
     tracing: Any = None
+    playback_hold: bool = False
 
     def updated(self, fields: Fields) -> "Settings":
         """With what the ``session`` of a ``session.update`` says; ``null`` brings a default back, or turns off.
@@ -155,6 +156,7 @@ class Settings:
             idle_timeout_ms=turns.idle_timeout_ms,
             create_response=turns.create_response,
             interrupt_response=turns.interrupt_response,
+            playback_hold=self.playback_hold,
             output=self.output,
             temperature=self.temperature,
             max_output_tokens=self.max_output_tokens,
@@ -164,7 +166,8 @@ class Settings:
         )
 
     def rendered(self, *, session_id: str, model: str, expires_at: int) -> JSON:
-        """The ``session`` object of ``session.created`` and ``session.updated``."""
+        """The ``session`` object of ``session.created`` and ``session.updated``; what is ours only for who asked."""
+        ours = {"icebreaker": {"playback_hold": True}} if self.playback_hold else {}
         return {
             "type": "realtime",
             "object": "realtime.session",
@@ -189,6 +192,7 @@ class Settings:
             "prompt": None,
             "include": None,
             "expires_at": expires_at,
+            **ours,
         }
 
 
@@ -212,6 +216,8 @@ def _top(fields: Fields) -> dict[str, Any]:
         if tracing is not None and tracing != "auto":
             Fields(tracing, fields.at("tracing"))
         changed["tracing"] = tracing
+    if (ours := fields.object("icebreaker")) is not None and (holds := ours.flag("playback_hold")) is not None:
+        changed["playback_hold"] = holds
     fields.text("model")
     return changed
 

@@ -84,6 +84,10 @@ class Teller:
                 self._change(item_id, text=text)
                 about = {"item_id": item_id, "content_index": 0, "audio_end_ms": round(end)}
                 self.say(self.stamp("conversation.item.truncated", **about))
+            case m.PlaybackHeld():
+                self.say(self.stamp("icebreaker.playback.hold"))
+            case m.PlaybackGoesOn():
+                self.say(self.stamp("icebreaker.playback.go_on"))
             case m.Failed():
                 return
             case _:

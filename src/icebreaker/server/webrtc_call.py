@@ -218,6 +218,10 @@ class Call:
                     event = replace(event, waveform=np.zeros(0, np.float32))
                 case m.AudioDone(response_id=response_id):
                     self._queue.end(response_id)
+                case m.PlaybackHeld():
+                    self._queue.hold()
+                case m.PlaybackGoesOn():
+                    self._queue.go_on()
             self.conversation.tell(event)
             if isinstance(event, m.SpeechStarted) and self._interrupts():
                 self._clear()

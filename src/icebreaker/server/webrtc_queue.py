@@ -53,6 +53,7 @@ class SpeechQueue:
         self._sample_rate = sample_rate
         self._replies: deque[_Reply] = deque()
         self._marks: list[Marked] = []
+        self._held = False
 
     def push(self, response_id: str, item_id: str, waveform: NDArray[np.float32]) -> None:
         """More of a reply: float32 [S] at ``sample_rate``."""
@@ -74,13 +75,22 @@ class SpeechQueue:
         """Fall silent; what was sent of each reply that was not over."""
         heard = [Heard(each.response_id, each.item_id, 1000 * each.sent / TRACK_RATE) for each in self._replies]
         self._replies.clear()
+        self._held = False
         return heard
+
+    def hold(self) -> None:
+        """Pause, and keep what waits."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Play on at the very next sample."""
+        self._held = False
 
     def frame(self) -> NDArray[np.int16]:
         """The next 20 ms [960]; silence where there is nothing."""
         frame = np.zeros(FRAME_SAMPLES, np.float32)
         at = 0
-        while at < FRAME_SAMPLES and self._replies:
+        while at < FRAME_SAMPLES and self._replies and not self._held:
             reply = self._replies[0]
             if reply.pieces and not reply.sent:
                 self._marks.append(Marked("started", reply.response_id))

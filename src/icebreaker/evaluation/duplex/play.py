@@ -1,12 +1,13 @@
 """Plays a scene to a system in real time, as a telephone would, and keeps what both sides heard.
 
 The listener behaves as Realtime clients do: a reply plays as it arrives, and when the system reports speech the
-playback stops at once and the system is told how much of it was heard.
+playback stops at once and the system is told how much of it was heard. Where the system can ask for a pause, it pauses.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ async def play(talker: Talker, scene: Scene, config: m.SessionConfig) -> Recordi
         ServerError: the system went away.
     """
     waveforms = [load_audio(part.audio, SAMPLE_RATE) for part in scene.parts]
-    async with talker.session(config) as session:
+    async with talker.session(replace(config, playback_hold=True)) as session:
         stage = _Stage(talker.sample_rate, session)
         listening = asyncio.create_task(stage.listen(session.events()))
         speaking = asyncio.create_task(_Microphone(stage, scene, waveforms).speak())
@@ -83,6 +84,10 @@ class _Stage:
                     if reply.stopped_s is None and len(event.waveform):
                         reply.arrived_s = self.now_s if reply.arrived_s is None else reply.arrived_s
                         self.playback.push(self.now_s, event.waveform, event.response_id)
+                case m.PlaybackHeld():
+                    self.playback.hold(self.now_s)
+                case m.PlaybackGoesOn():
+                    self.playback.go_on(self.now_s)
                 case m.SpeechStopped():
                     self._turn_end_s = self.now_s
                 case m.SpeechStarted():

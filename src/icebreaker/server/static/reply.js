@@ -52,6 +52,12 @@ export class Replies {
       case "response.output_audio_transcript.done":
         this.transcript.write(message.item_id, { done: true });
         break;
+      case "icebreaker.playback.hold": // somebody may be interrupting
+        this.sound.hold();
+        break;
+      case "icebreaker.playback.go_on":
+        this.sound.goOn();
+        break;
       case "response.done":
         if (this.active === message.response.id) this.active = null;
         break;

@@ -60,6 +60,7 @@ export class Settings {
       output_modalities: [audible ? "audio" : "text"],
       instructions: instructions.trim() || null,
       audio: { input, output: { format } },
+      icebreaker: { playback_hold: true },
     };
   }
 }

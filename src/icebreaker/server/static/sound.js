@@ -129,6 +129,16 @@ export class Sound {
     this.playback?.port.postMessage({ do: "end", item });
   }
 
+  /** Pause what plays at once, and keep it. */
+  hold() {
+    this.playback?.port.postMessage({ do: "hold" });
+  }
+
+  /** Play on at the very next sample. */
+  goOn() {
+    this.playback?.port.postMessage({ do: "goOn" });
+  }
+
   /** Fall silent; what was heard of the replies that were not over: `[{item, playedMs}]`. */
   clear() {
     if (!this.playback) return Promise.resolve([]);

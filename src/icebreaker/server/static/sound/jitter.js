@@ -3,7 +3,7 @@
 const LEAST_MS = 60; // of sound that waits before a reply begins
 const MOST_MS = 400;
 const FIRST_MS = 80;
-const FADE_MS = 5; // of a sound that is cut, or it would click
+const FADE_MS = 5; // of a sound that is cut or goes on in its middle, or it would click
 
 /** Replies one after the other, each played from its first sample to its last without being stretched. */
 export class JitterBuffer {
@@ -12,6 +12,8 @@ export class JitterBuffer {
     this.targetMs = FIRST_MS;
     this.replies = []; // {item, blocks, offset, waiting, played, ended, underruns, flowing}
     this.fade = new Float32Array(0);
+    this.isHeld = false;
+    this.rising = 0; // samples that are still faded in
     this.events = []; // since they were last taken
   }
 
@@ -31,10 +33,23 @@ export class JitterBuffer {
   /** Fall silent. What was heard: `{item, playedMs}` for each reply that was not over, the one that played first. */
   clear() {
     const heard = this.replies.map((reply) => ({ item: reply.item, playedMs: this.ms(reply.played) }));
-    const cut = this.replies[0];
-    if (cut && cut.flowing) this.fade = this.fading(cut);
+    this.fadeOut();
     this.replies = [];
+    this.isHeld = false;
+    this.rising = 0;
     return heard;
+  }
+
+  /** Pause at once, and keep what waits. */
+  hold() {
+    this.fadeOut();
+    this.isHeld = true;
+  }
+
+  /** Play on at the very next sample. */
+  goOn() {
+    if (this.isHeld && this.replies[0]?.flowing) this.rising = this.fadeLength;
+    this.isHeld = false;
   }
 
   /** The next `out.length` samples into `out`; silence where there is nothing. */
@@ -43,13 +58,14 @@ export class JitterBuffer {
     for (let i = 0; i < Math.min(out.length, this.fade.length); i++) out[i] = this.fade[i];
     this.fade = this.fade.slice(out.length);
     let at = 0;
-    while (at < out.length && this.replies.length) {
+    while (at < out.length && this.replies.length && !this.isHeld) {
       const reply = this.replies[0];
       if (!reply.flowing && !this.ready(reply)) break;
       if (!reply.flowing) this.begin(reply);
       at = this.copy(reply, out, at);
       if (at < out.length && !this.dry(reply)) break;
     }
+    for (let i = 0; i < at && this.rising > 0; i++) out[i] *= 1 - this.rising-- / this.fadeLength;
   }
 
   /** What is playing: `{item, playedMs, bufferedMs}`, or null. */
@@ -112,10 +128,17 @@ export class JitterBuffer {
     return false;
   }
 
-  fading(reply) {
-    const out = new Float32Array(Math.round((FADE_MS * this.rate) / 1000));
+  /** Let the sound that plays die away, in a copy of what comes next. */
+  fadeOut() {
+    const reply = this.replies[0];
+    if (!reply?.flowing || this.isHeld) return;
+    const out = new Float32Array(this.fadeLength);
     this.copy({ ...reply, blocks: [...reply.blocks] }, out, 0);
-    return out.map((value, i) => value * (1 - i / out.length));
+    this.fade = out.map((value, i) => value * (1 - i / out.length));
+  }
+
+  get fadeLength() {
+    return Math.round((FADE_MS * this.rate) / 1000);
   }
 
   ms(samples) {

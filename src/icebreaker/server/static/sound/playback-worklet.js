@@ -34,6 +34,14 @@ class Playback extends AudioWorkletProcessor {
     this.port.postMessage({ kind: "cleared", token, heard: this.buffer.clear() });
   }
 
+  hold() {
+    this.buffer.hold();
+  }
+
+  goOn() {
+    this.buffer.goOn();
+  }
+
   process(_, outputs) {
     const [first, ...others] = outputs[0];
     this.buffer.pull(first);
