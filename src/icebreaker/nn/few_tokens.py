@@ -3,7 +3,7 @@
 A small model's step of one token is some hundred operations on a few hundred numbers: in torch, on a CPU, starting them
 takes most of the time, and each gives up the interpreter's lock. NumPy starts one in a quarter of the time. Keys and
 values go straight into the cache's memory. Of a large model reading the weights takes the time, and nothing is to be
-gained.
+gained unless they are packed.
 """
 
 import functools
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from icebreaker.nn.matrix import Matrix
+from icebreaker.nn.matrix import Product
+from icebreaker.nn.packed import PackedLinear
 
 __all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "norm", "one_blas_thread", "pays"]
 
-MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
+MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights that nobody packed
 HALF = np.float32(0.5)
 
 Array = NDArray[np.float32]
@@ -30,12 +31,11 @@ class Layer(NamedTuple):
     """One layer's weights."""
 
     attention_norm: Array  # [D]
-    qkv: Matrix  # [D, (H + 2 * H_kv) * d]
-    qkv_bias: Array | None
-    out: Matrix  # [H * d, D]
+    qkv: Product  # [D, (H + 2 * H_kv) * d]
+    out: Product  # [H * d, D]
     mlp_norm: Array  # [D]
-    gate_up: Matrix  # [D, 2 * F]
-    down: Matrix  # [F, D]
+    gate_up: Product  # [D, 2 * F]
+    down: Product  # [F, D]
 
 
 class Spots(NamedTuple):
@@ -88,10 +88,7 @@ class FewTokens:
             at = np.asarray(spots.rows), slice(None), np.asarray(spots.entries)
         attended = np.empty((count, self.kv_heads, self.heads // self.kv_heads, d), np.float32)
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(norm(x, layer.attention_norm, self.eps))
-            if layer.qkv_bias is not None:
-                qkv += layer.qkv_bias
-            qkv = qkv.reshape(count, turning + self.kv_heads, d)
+            qkv = layer.qkv(norm(x, layer.attention_norm, self.eps)).reshape(count, turning + self.kv_heads, d)
             straight = qkv[:, :turning]
             turned = np.concatenate((straight[..., half:], straight[..., :half]), axis=-1)
             turned *= sin
@@ -182,7 +179,9 @@ def fits(weight: Tensor) -> bool:
 
 
 def pays(model: torch.nn.Module) -> bool:
-    """Whether ``model`` is small enough."""
+    """Whether ``model`` is small enough, or its layers are packed."""
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        return True
     return sum(parameter.numel() for parameter in model.parameters()) <= MOST_PARAMETERS
 
 
