@@ -16,6 +16,7 @@ __all__ = ["PackedLinear", "held_by_half", "pack_linears"]
 
 EXPECTED_ROWS = 4  # a hint to oneDNN, not a limit
 LARGEST = 16  # the power of two that the largest weight is brought just below; float16 ends at 65504
+BLOCK_ROWS = 64
 UNSEEN = 2.0**-40  # of the largest weight: what float16 may miss, as all sums are rounded by some 2**-24
 
 
@@ -52,17 +53,26 @@ class PackedLinear(nn.Module):
 
 def held_by_half(weight: Tensor) -> bool:
     """Whether packing ``weight`` in float16 changes nothing that float32 sums would show."""
-    scale, weight = _scale(weight), weight.detach().float()
-    missed = ((weight * scale).half().float() / scale - weight).abs().max()
-    return bool(missed <= UNSEEN * weight.abs().max())
+    weight = weight.detach().float()
+    scale, least = _scale(weight), UNSEEN * _largest(weight)
+    return all(bool(((rows * scale).half().float() / scale - rows).abs().max() <= least) for rows in _blocks(weight))
 
 
 def _scale(weight: Tensor) -> float:
     """A power of two; 1 where float16 holds the weights as they are."""
     weight = weight.detach().float()
-    if torch.equal(weight.half().float(), weight):
+    if all(torch.equal(rows.half().float(), rows) for rows in _blocks(weight)):
         return 1.0
-    return 2.0 ** (LARGEST - math.frexp(float(weight.abs().max()))[1])
+    return 2.0 ** (LARGEST - math.frexp(_largest(weight))[1])
+
+
+def _largest(weight: Tensor) -> float:
+    return max(abs(float(each)) for each in torch.aminmax(weight))
+
+
+def _blocks(weight: Tensor) -> tuple[Tensor, ...]:
+    """Some rows at a time: what is made of them on the way fits into the cache."""
+    return weight.split(BLOCK_ROWS)
 
 
 def pack_linears(
