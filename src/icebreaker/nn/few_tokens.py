@@ -82,7 +82,7 @@ class FewTokens:
         cos, sin = cos[:, None], sin[:, None]
         count, turning, d = len(x), self.heads + self.kv_heads, self.head_dim
         half, scale = d // 2, np.float32(d**-0.5)
-        together = _Together.of(spots) if count > 1 else None
+        together = (_OneRow.of(spots) or _Together.of(spots)) if count > 1 else None
         at: Any = spots.rows[0], slice(None), spots.entries[0]  # indexing by two numbers starts sooner than by lists
         if count > 1:
             at = np.asarray(spots.rows), slice(None), np.asarray(spots.entries)
@@ -118,6 +118,32 @@ class FewTokens:
 def one_blas_thread() -> Any:
     """NumPy's BLAS would spread a hundredth of a millisecond's work over threads, which wait for more by spinning."""
     return ThreadpoolController().select(internal_api="openblas").limit(limits=1)  # it lasts: this is kept
+
+
+class _OneRow(NamedTuple):
+    """Several tokens of one row, attended to at once: keys and values are read once for all of them."""
+
+    row: int
+    read: int  # entries of the row
+    mask: Array  # [N, 1, read], 0 or minus infinity
+
+    @classmethod
+    def of(cls, spots: Spots) -> "_OneRow | None":
+        """None where there are several rows."""
+        if len(set(spots.rows)) > 1:
+            return None
+        entries, read = np.asarray(spots.entries), max(spots.entries) + 1
+        mask = np.where(np.arange(read) <= entries[:, None], np.float32(0), np.float32(-np.inf))
+        return cls(spots.rows[0], read, mask[:, None])
+
+    def attend(self, query: Array, keys: Array, values: Array, out: Array) -> None:
+        """Of all tokens [N, H_kv, H / H_kv, d]."""
+        count, kv_heads, group, d = query.shape
+        asked = query.swapaxes(0, 1).reshape(kv_heads, count * group, d)
+        mask, found = np.broadcast_to(self.mask, (count, group, self.read)), np.empty_like(asked)
+        mask = mask.reshape(count * group, self.read)
+        _attend(asked, keys[self.row, :, : self.read], values[self.row, :, : self.read], mask, found)
+        out[...] = found.reshape(kv_heads, count, group, d).swapaxes(0, 1)
 
 
 class _Together(NamedTuple):

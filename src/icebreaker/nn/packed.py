@@ -72,7 +72,8 @@ def _largest(weight: Tensor) -> float:
 
 def _blocks(weight: Tensor) -> tuple[Tensor, ...]:
     """Some rows at a time: what is made of them on the way fits into the cache."""
-    return weight.split(BLOCK_ROWS)
+    blocks: tuple[Tensor, ...] = weight.split(BLOCK_ROWS)
+    return blocks
 
 
 def pack_linears(
