@@ -75,5 +75,5 @@ class CodecLMFewTokens:
 
 
 def few_codes_of(model: CodecLM) -> CodecLMFewTokens | None:
-    """For ``model.ticks``; None where it is on another device, in another precision, or large."""
+    """For ``model.ticks``; None where it is on another device, in another precision, or large and not packed."""
     return CodecLMFewTokens(model) if fits(model.embedding.weight) and pays(model) else None

@@ -1,4 +1,6 @@
-"""A small frozen LLM's step of a few tokens, in NumPy, on a CPU. Knows nothing of turns or sampling.
+"""A frozen LLM's step of a few tokens, in NumPy, on a CPU: a small one's, or one whose layers are packed.
+
+Knows nothing of turns or sampling.
 
 For decoders of Llama's and Qwen2's build. Whether a model is one is found out by trying: what the plain forward says
 decides, so a variant that this file does not know is left to it.
@@ -81,7 +83,7 @@ class LLMFewTokens:
 def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     """For ``llm.ticks`` and (its ``logits``) ``llm.few_logits``.
 
-    None where the LLM is of another build, on another device, in another precision, or large.
+    None where the LLM is of another build, on another device, in another precision, or large and not packed.
     """
     if not fits(llm.embedding.weight) or not pays(llm.model):
         return None
