@@ -1,7 +1,8 @@
 """Tokens per second of our decode loop against transformers' ``generate``, and against the memory it must read.
 
-``ours`` is what a dialogue does on a CPU: NumPy for a small model (``models/llm_few_tokens.py``), torch for a large
-one; ``in_torch`` is the same loop without it.
+``ours`` is what a dialogue does on a CPU: steps in NumPy (``models/llm_few_tokens.py``), for which a large model's
+weights are packed in float16 (``nn/packed.py``); ``in_torch`` is the same loop without either. The floor is that of the
+weights as ours keeps them.
 
 Run: python benchmarks/llm_decode.py [--tokens 48]. Greedy, batch 1, float32, random weights, one thread, whose own CPU
 time is counted: what other processes do at the same time then hardly matters.
@@ -18,6 +19,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.sampling import GREEDY, sample
+from icebreaker.nn.packed import PackedLinear
+from icebreaker.talking import pack_large
 
 SHAPES = {
     "mini backbone, 3.7M": {"hidden_size": 256, "layers": 4, "heads": 4, "kv": 2, "ffn": 768, "vocab": 2048},
@@ -33,6 +36,7 @@ class NoTokenizer:
 
 
 def build(shape: dict[str, int]) -> LLM:
+    """The same weights at each call."""
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -50,14 +54,19 @@ def build(shape: dict[str, int]) -> LLM:
     )
     for parameter in model.parameters():
         parameter.data = parameter.half().float()  # as bundles store them
-    llm = LLM(model, NoTokenizer())
+    return LLM(model, NoTokenizer())
+
+
+def served(llm: LLM) -> LLM:
+    """``llm`` itself, as it is when it has been loaded for talking."""
+    pack_large(llm)
     if (steps := few_tokens_of(llm)) is not None:
         llm.ticks, llm.few_logits = steps, steps.logits
     return llm
 
 
 @torch.inference_mode()
-def ours(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
+def loop(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
     """Greedy ids after a prompt [1, L], by our cache."""
     cache = llm.new_cache(1, 1024)
     hidden, cache = llm(llm.embed(ids), cache, torch.tensor([ids.shape[1]]))
@@ -67,15 +76,6 @@ def ours(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
         drawn.append(int(token))
         hidden, cache = llm(llm.embed(token[:, None]), cache, one)
     return drawn
-
-
-def in_torch(llm: LLM, ids: torch.Tensor, tokens: int) -> list[int]:
-    """The same in torch alone."""
-    steps, llm.ticks, llm.few_logits = (llm.ticks, llm.few_logits), None, None
-    try:
-        return ours(llm, ids, tokens)
-    finally:
-        llm.ticks, llm.few_logits = steps
 
 
 @torch.inference_mode()
@@ -96,9 +96,9 @@ def best(call: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
-def rate(loop: Callable[[LLM, torch.Tensor, int], list[int]], llm: LLM, ids: torch.Tensor, tokens: int) -> float:
+def rate(decode: Callable[[LLM, torch.Tensor, int], list[int]], llm: LLM, ids: torch.Tensor, tokens: int) -> float:
     """Tokens per second after the prompt, which is the same work for all."""
-    short, long = (best(lambda count=count: loop(llm, ids, count)) for count in (2, 2 + tokens))
+    short, long = (best(lambda count=count: decode(llm, ids, count)) for count in (2, 2 + tokens))
     return tokens / (long - short)
 
 
@@ -118,15 +118,14 @@ def main() -> None:
         bytes_per_second = bandwidth()
     print(json.dumps({"threads": 1, "memory_gb_s": round(bytes_per_second / 1e9, 1)}))
     for name, shape in SHAPES.items():
-        llm = build(shape)
+        plain, ours = build(shape), served(build(shape))
         ids = torch.randint(1, shape["vocab"], (1, PROMPT))
-        same = ours(llm, ids, arguments.tokens) == theirs(llm, ids, arguments.tokens)
-        rates = {
-            f"{loop.__name__}_tokens_s": round(rate(loop, llm, ids, arguments.tokens), 1)
-            for loop in (ours, in_torch, theirs)
-        }
-        weights = sum(p.nbytes for p in llm.model.parameters())  # tied: the one matrix is read as the head
-        floor = round(bytes_per_second / weights, 1)
+        same = loop(ours, ids, arguments.tokens) == theirs(plain, ids, arguments.tokens)
+        ways = {"ours": (loop, ours), "in_torch": (loop, plain), "theirs": (theirs, plain)}
+        rates = {f"{way}_tokens_s": round(rate(*each, ids, arguments.tokens), 1) for way, each in ways.items()}
+        weights = sum(p.nbytes for p in plain.model.parameters())  # tied: the one matrix is read as the head
+        halved = any(isinstance(layer, PackedLinear) for layer in ours.modules())
+        floor = round(bytes_per_second / (weights / 2 if halved else weights), 1)
         print(
             json.dumps({"shape": name, "parameters": weights // 4, "same_ids": same, **rates, "floor_tokens_s": floor})
         )

@@ -97,6 +97,22 @@ def test_a_large_encoder_is_packed_and_hears_the_same(monkeypatch: pytest.Monkey
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+def test_a_large_llm_and_speech_decoder_are_halved_where_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_dialogue("mini", None).parts
+    monkeypatch.setattr(talking, "PACK_FROM", 0)
+    halved = load_dialogue("mini", None).parts
+    for ours, theirs in ((halved.llm, plain.llm), (halved.codec_lm, plain.codec_lm)):
+        assert any(isinstance(module, PackedLinear) for module in ours.modules())
+        assert not any(isinstance(module, torch.nn.Linear) for module in ours.modules())
+        assert not any(isinstance(module, PackedLinear) for module in theirs.modules())
+    ids, lengths = torch.arange(2, 42)[None], torch.tensor([40])
+    with torch.inference_mode():
+        ours, theirs = (
+            each.llm(each.llm.embed(ids), each.llm.new_cache(1, 40), lengths)[0] for each in (halved, plain)
+        )
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_a_question_is_answered_and_kept(
     dialogue: Dialogue, spoken: list[Waveform], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.published.first_audio import compare, many
 from benchmarks.published.machine import Machine, probe
-from benchmarks.published.parts import Row, as_deployed, decode_ticks, listening, omni_parts, prefills, speaking
+from benchmarks.published.parts import Row, decode_ticks, listening, omni_parts, prefills, served, speaking
 from benchmarks.published.report import markdown
 from benchmarks.published.sessions import ages, crowds
 from benchmarks.published.shapes import SHAPES, llm, omni, parts
@@ -184,8 +184,7 @@ def old_age(bench: Bench) -> None:
     """By age and by number."""
     if bench.shape.family != "qwen2":
         return
-    whole = parts(bench.shape, bench.device, bench.machine.dtype)
-    as_deployed(whole.llm)
+    whole = served(parts(bench.shape, bench.device, bench.machine.dtype))
     bench.take("ages", ages(whole, bench.machine, bench.fits))
     bench.take("crowds", crowds(whole, bench.machine, tuple(bench.options.batches), bench.fits))
 

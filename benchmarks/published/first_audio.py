@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from benchmarks.published.machine import Machine
 from benchmarks.published.ours import Told
+from benchmarks.published.parts import served
 from benchmarks.published.reference import Reference, copied
 from benchmarks.published.shapes import REPLIES
 from icebreaker.dialogue.parts import Parts
@@ -79,7 +80,7 @@ def compare(
     parts: Parts, positions: int, machine: Machine, count: int, in_time: Callable[[], bool]
 ) -> Iterator[dict[str, object]]:
     """A row for each of the first ``count`` replies, ours and the plain pipeline in turn, then a summary."""
-    told, reference = Told(parts), Reference(parts)
+    told, reference = Told(served(parts)), Reference(parts)
     rate, starts = told.sample_rate, list[tuple[Start, Start]]()
     replies = [tuple(parts.llm.tokenizer.encode(text, add_special_tokens=False)) for text in REPLIES]
     cache = filled(parts, positions, told)
@@ -108,7 +109,7 @@ def filled(parts: Parts, positions: int, told: Told) -> DynamicCache:
 
 def many(parts: Parts, positions: int, sessions: int, machine: Machine) -> dict[str, object]:
     """Ours, ``sessions`` turns decided at the same moment: the worst that can happen to an engine of so many slots."""
-    told = Told(parts)
+    told = Told(served(parts))
     tokens = [tuple(parts.llm.tokenizer.encode(text, add_special_tokens=False)) for text in REPLIES]
     replies = [tokens[i % len(tokens)] for i in range(sessions)]
     ours(told, positions, replies, machine)  # warm

@@ -6,6 +6,7 @@ segment ends after as many codes as its letters take to say.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from icebreaker.dialogue import Dialogue, DialogueState
 from icebreaker.dialogue.parts import Parts
 from icebreaker.dialogue.speaking import Speaker
 from icebreaker.dialogue.state import Speaking
+from icebreaker.dialogue.writing import Writer
 from icebreaker.duplex import Committed, SpeechStarted
 from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.llm_ticks import LLMTicks
@@ -32,6 +34,20 @@ class ToldSpeaker(Speaker):
         return replace(now, ended=len(now.history) >= codes_of(now.segment.text)), new
 
 
+class ToldWriter(Writer):
+    """Overrules every draw: row ``i`` writes ``replies[i]`` (token ids), then ends."""
+
+    replies: Mapping[int, Sequence[int]] = MappingProxyType({})
+
+    def _choose(self, logits: Tensor, rows: Sequence[int], state: DialogueState) -> list[int]:
+        super()._choose(logits, rows, state)
+        said = [len(reply.tokens) for i in rows if (reply := state.rows[i].reply) is not None]
+        return [
+            self.replies[i][n] if n < len(self.replies[i]) else int(self.llm.tokenizer.eos_token_id)
+            for i, n in zip(rows, said, strict=True)
+        ]
+
+
 class Told(Dialogue):
     """A dialogue whose row ``i`` says ``replies[i]`` (token ids)."""
 
@@ -39,20 +55,12 @@ class Told(Dialogue):
         super().__init__(parts)
         self.speaker = ToldSpeaker(parts)
         self.turns.speaker = self.speaker
-        self.replies: Mapping[int, Sequence[int]] = {}
-
-    def _choose(self, logits: Tensor, rows: Sequence[int], state: DialogueState) -> list[int]:
-        super()._choose(logits, rows, state)
-        said = [len(reply.tokens) for i in rows if (reply := state.rows[i].reply) is not None]
-        return [
-            self.replies[i][n] if n < len(self.replies[i]) else int(self.model.llm.tokenizer.eos_token_id)
-            for i, n in zip(rows, said, strict=True)
-        ]
+        self.writer: ToldWriter = ToldWriter(parts, self.speaker, self.turns.embed)
 
     @torch.inference_mode()
     def after(self, positions: int, replies: Sequence[Sequence[int]]) -> DialogueState:
         """Conversations of ``positions`` each, in which the user is heard and about to be answered by ``replies``."""
-        self.replies = dict(enumerate(replies))
+        self.writer.replies = dict(enumerate(replies))
         state = self.initial_state(range(len(replies)), positions + 1024, before_ids=())
         state.context.length.fill_(positions)
         if state.context.length.is_cuda:  # as the engine does

@@ -1,11 +1,15 @@
 """Every part by itself: time, the least time the device could take, and how close it comes; naive ways beside some.
 
 The floor is bytes that must be read over the measured bandwidth, or multiplications over the measured peak, whichever
-takes longer: weights once, each row's keys and values once. FLOPs are counted by torch on the very call.
+takes longer: weights once, in the precision they are kept in, each row's keys and values once. FLOPs are counted by
+torch, on the same work done by torch.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +20,7 @@ from benchmarks.published.machine import Machine
 from benchmarks.published.reference import GrowingDecoder, copied
 from benchmarks.published.shapes import Omni
 from icebreaker.dialogue.parts import Parts
+from icebreaker.models.codec_lm import CodecLM, CodecLMState
 from icebreaker.models.codec_lm_few_tokens import few_codes_of
 from icebreaker.models.codec_lm_ticks import CodecLMTicks
 from icebreaker.models.codec_stream import CodecStream
@@ -23,10 +28,13 @@ from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_few_tokens import few_tokens_of
 from icebreaker.models.llm_ticks import LLMTicks
+from icebreaker.nn.packed import PackedLinear
+from icebreaker.talking import pack_large
 
-__all__ = ["RECORDED", "Row", "as_deployed", "decode_ticks", "listening", "omni_parts", "speaking"]
+__all__ = ["RECORDED", "Row", "decode_ticks", "listening", "omni_parts", "served", "speaking"]
 
 Work = Callable[[], object]
+Module = TypeVar("Module", bound=nn.Module)
 RECORDED = ", recorded"  # as a CUDA graph
 
 
@@ -63,17 +71,18 @@ class Row:
 def weights(*modules: nn.Module) -> int:
     """Bytes of all parameters, each once."""
     found = {id(p): p.numel() * p.element_size() for module in modules for p in module.parameters()}
-    return sum(found.values())
+    packed = {id(m): m for module in modules for m in module.modules() if isinstance(m, PackedLinear)}
+    return sum(found.values()) + sum(layer.nbytes for layer in packed.values())
 
 
 def measured(
     machine: Machine, part: str, work: Work, bytes_read: float, *, batch: int, context: int = 0,
-    single: bool = False, naive: Work | None = None,
+    single: bool = False, naive: Work | None = None, counted: Work | None = None,
 ) -> Row:  # fmt: skip
-    """Time ``work``; ``single``: it computes in float32."""
+    """Time ``work``; ``single``: it computes in float32; ``counted``: the same in torch."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        work()
+        (counted or work)()
     able = replace(machine, flops=machine.float32_flops) if single else machine
     floor, bound = able.floor_s(bytes_read, counter.get_total_flops())
     with torch.inference_mode():
@@ -109,17 +118,32 @@ def listening(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Itera
         yield measured(machine, "adapter, 160 ms", work, weights(parts.adapter), batch=batch)
 
 
-def as_deployed(llm: LLM) -> None:
-    """Run its steps as a dialogue does on a CPU."""
+def served_llm(llm: LLM) -> LLM:
+    """As a dialogue runs it; a packed one is a copy, which shares what is not packed."""
+    llm = _packed_copy(llm)
     if (steps := few_tokens_of(llm)) is not None:
         llm.ticks, llm.few_logits = steps, steps.logits
+    return llm
+
+
+def served(parts: Parts) -> Parts:
+    """LLM and speech decoder as a dialogue runs them."""
+    codec_lm = _packed_copy(parts.codec_lm)
+    codec_lm.ticks = few_codes_of(codec_lm)
+    return replace(parts, llm=served_llm(parts.llm), codec_lm=codec_lm)
+
+
+def _packed_copy(module: Module) -> Module:
+    copied_one = copy.deepcopy(module, {id(weight): weight for weight in module.parameters()})
+    pack_large(copied_one)
+    return copied_one if any(isinstance(each, PackedLinear) for each in copied_one.modules()) else module
 
 
 def decode_ticks(
-    llm: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
+    plain: LLM, machine: Machine, batches: tuple[int, ...], contexts: tuple[int, ...], fits: Callable[[int], bool]
 ) -> Iterator[Row]:
     """One token for every conversation: embedding, layers, head; at batch 1 beside a cache that grows and is copied."""
-    as_deployed(llm)
+    llm = served_llm(plain)
     for context in contexts:
         for batch in batches:
             if not fits(batch * (context + 64) * llm.cache_bytes_per_position()):
@@ -128,9 +152,12 @@ def decode_ticks(
             cache = cache._replace(length=cache.length + context)
             ids = torch.ones(batch, 1, dtype=torch.long, device=machine.device)
             read = weights(llm.model) - _unread(llm) + batch * context * llm.cache_bytes_per_position()
-            naive = _plain_tick(llm, ids, cache, context) if batch == 1 else None
-            work = lambda: _tick(llm, ids, cache)  # noqa: B023, E731
-            row = measured(machine, "LLM, one token", work, read, batch=batch, context=context, naive=naive)
+            naive = _plain_tick(plain, ids, cache, context) if batch == 1 else None
+            work = partial(_tick, llm, ids, cache)
+            counted = partial(_in_torch, plain, partial(_tick, plain, ids, cache))
+            row = measured(
+                machine, "LLM, one token", work, read, batch=batch, context=context, naive=naive, counted=counted
+            )
             yield row
             if machine.records:
                 llm.ticks = LLMTicks(llm, cache)
@@ -143,9 +170,18 @@ def _tick(llm: LLM, ids: Tensor, cache: KVCache) -> Tensor:
     return llm.logits(hidden[:, -1])
 
 
+def _in_torch(llm: LLM, work: Work) -> object:
+    """``work`` without the LLM's own steps, of which torch counts nothing."""
+    steps, llm.ticks, llm.few_logits = (llm.ticks, llm.few_logits), None, None
+    try:
+        return work()
+    finally:
+        llm.ticks, llm.few_logits = steps
+
+
 def _unread(llm: LLM) -> int:
     """An embedding of its own is looked up, not read."""
-    own = llm.embedding.weight is not llm.model.get_output_embeddings().weight
+    own = llm.embedding.weight is not getattr(llm.model.get_output_embeddings(), "weight", None)
     return llm.embedding.weight.nbytes if own else 0
 
 
@@ -163,40 +199,54 @@ def _plain_tick(llm: LLM, ids: Tensor, cache: KVCache, context: int) -> Work:
     return tick
 
 
-def prefills(llm: LLM, machine: Machine, lengths: tuple[int, ...]) -> Iterator[Row]:
+def prefills(plain: LLM, machine: Machine, lengths: tuple[int, ...]) -> Iterator[Row]:
     """Reading a prompt into an empty conversation."""
+    llm = served_llm(plain)
     for length in lengths:
         vectors = torch.zeros(1, length, llm.width, device=machine.device, dtype=llm.embedding.weight.dtype)
         cache, count = llm.new_cache(1, length), torch.tensor([length], device=machine.device)
-        work = lambda: llm(vectors, cache, count)  # noqa: B023, E731
+        work = partial(llm, vectors, cache, count)
+        counted = partial(_in_torch, plain, partial(plain, vectors, cache, count))
         layers = weights(llm.model.base_model) - llm.embedding.weight.nbytes
-        yield measured(machine, f"LLM, {length} positions at once", work, layers, batch=1)
+        yield measured(machine, f"LLM, {length} positions at once", work, layers, batch=1, counted=counted)
 
 
 def speaking(parts: Parts, machine: Machine, batches: tuple[int, ...]) -> Iterator[Row]:
     """The speech decoder's start and its codes, and the codec."""
-    lm, width, dtype = parts.codec_lm, parts.llm.width, parts.llm.embedding.weight.dtype
-    lm.ticks = few_codes_of(lm)  # as a dialogue does on a CPU
+    plain, width, dtype = parts.codec_lm, parts.llm.width, parts.llm.embedding.weight.dtype
+    lm = served(parts).codec_lm
     for batch in batches:
         text, prefix = (torch.randn(batch, n, width, device=machine.device).to(dtype) for n in (6, 6))
         lengths = torch.full((batch,), 6, device=machine.device)
         begin = lambda: lm.prefill(text, lengths, prefix, lengths, max_codes=200)  # noqa: B023, E731
         read = weights(lm.pre_nn, lm.layers) + (weights(lm.prefix_layers) if lm.config.prefix else 0)
-        yield measured(machine, "speech decoder, start of a segment of 6 tokens", begin, read, batch=batch)
+        counted = lambda: plain.prefill(text, lengths, prefix, lengths, max_codes=200)  # noqa: B023, E731
+        part = "speech decoder, start of a segment of 6 tokens"
+        yield measured(machine, part, begin, read, batch=batch, counted=counted)
         state = begin()
         codes = torch.full((batch,), lm.config.sos, device=machine.device)
         kept = batch * int(state.length[0]) * lm.config.hidden * 2 * lm.config.blocks * state.keys.element_size()
-        growing = GrowingDecoder(lm, state)
+        growing = GrowingDecoder(plain, state)
         work = lambda: lm.step(codes, state)  # noqa: B023, E731
         naive = (lambda: growing.step(codes)) if batch == 1 else None  # noqa: B023
         read = weights(lm.layers, lm.head) + kept
-        row = measured(machine, "speech decoder, one code", work, read, batch=batch, naive=naive)
+        counted = lambda: _one_code(plain, codes, state)  # noqa: B023, E731
+        row = measured(machine, "speech decoder, one code", work, read, batch=batch, naive=naive, counted=counted)
         yield row
         if machine.records:
             lm.ticks = CodecLMTicks(lm)
             yield recorded(machine, row, work)
             lm.ticks = None
         yield _codec(parts, machine, batch)
+
+
+def _one_code(lm: CodecLM, codes: Tensor, state: CodecLMState) -> object:
+    """A step of torch's."""
+    steps, lm.ticks = lm.ticks, None
+    try:
+        return lm.step(codes, state)
+    finally:
+        lm.ticks = steps
 
 
 def _codec(parts: Parts, machine: Machine, batch: int) -> Row:
@@ -209,9 +259,12 @@ def _codec(parts: Parts, machine: Machine, batch: int) -> Row:
         _, _, state = stream(codes, forty, goes_on, stream.initial_state(batch))
         overlapping = codes[:, torch.arange(60) % 40]
         naive = 1e3 * machine.time(lambda: parts.codec.decode(overlapping)).least * 8 / 40
+    in_torch = CodecStream(parts.codec)
+    in_torch.few_codes = None
     row = measured(
         machine, "codec, 8 codes (0.2 s)", lambda: stream(codes[:, :8], eight, goes_on, state),
         weights(parts.codec.generator), batch=batch, single=True,
+        counted=lambda: in_torch(codes[:, :8], eight, goes_on, state),
     )  # fmt: skip
     return replace(row, naive_ms=naive)
 

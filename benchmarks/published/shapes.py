@@ -107,12 +107,16 @@ SHAPES = {
 }
 
 
-def made(build: Callable[[], Built], device: torch.device, dtype: torch.dtype) -> Built:
-    """A module on ``device`` whose weights are a million random numbers, repeated: quicker than drawing billions."""
+def made(build: Callable[[], Built], device: torch.device, dtype: torch.dtype, *, halved: bool = False) -> Built:
+    """A module on ``device`` whose weights are a million random numbers, repeated: quicker than drawing billions.
+
+    ``halved``: numbers that bfloat16 holds, as published LLMs have them, whatever ``dtype`` they are computed in.
+    """
     with torch.device("meta"):
         module = build()
     module = module.to(dtype).to_empty(device=device).eval().requires_grad_(False)
-    noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0)).to(device, dtype) * 0.02
+    noise = torch.randn(NOISE, generator=torch.Generator().manual_seed(0)) * 0.02
+    noise = (noise.bfloat16() if halved else noise).to(device, dtype)
     for name, weight in module.named_parameters():
         if name.endswith("norm.weight"):
             weight.fill_(1.0)
@@ -129,7 +133,7 @@ def llm(shape: Shape, device: torch.device, dtype: torch.dtype) -> LLM:
         config, kind = LlamaConfig(**shape.llm), LlamaForCausalLM
     else:
         config, kind = Qwen2Config(**shape.llm), Qwen2ForCausalLM
-    model = made(lambda: kind(config), device, dtype)
+    model = made(lambda: kind(config), device, dtype, halved=True)
     model.tie_weights()
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # its table is not a weight
     model.generation_config.eos_token_id = None
@@ -171,7 +175,7 @@ def parts(shape: Shape, device: torch.device, dtype: torch.dtype) -> Parts:
         prompts=made(lambda: Prompts(width), device, dtype),
         turn_head=made(lambda: TurnHead(width), device, dtype),
         llm=language,
-        codec_lm=made(lambda: CodecLM(speech), device, dtype),
+        codec_lm=made(lambda: CodecLM(speech), device, dtype, halved=True),  # as the release runs it
         codec=made(lambda: Codec(codec), device, torch.float32),
         chat=ChatPrompt.from_tokenizer(language.tokenizer),
         voice=None,

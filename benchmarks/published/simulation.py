@@ -148,9 +148,13 @@ class Hall:
     def _speak(self, spent: float) -> float:
         begun = self._begin()
         speaking = {i: c for i, c in enumerate(self.callers) if self._speaks(c)}
-        wanted = self.pacing.share({i: self._lead(caller) for i, caller in speaking.items()})
+        leads = {i: self._lead(caller) for i, caller in speaking.items()}
+        seated = sum(caller.decided is not None or caller.speaks_from <= self.now for caller in self.callers)
+        wanted = self.pacing.share(leads, others=seated - len(leads))  # a first piece grows with their number
         codes = {i: self._codes(speaking[i], seconds) for i, seconds in wanted.items()}
-        extra = begun + self._drawing(codes)
+        made = self._drawing(codes)
+        extra = begun + made
+        self.pacing.made(sum(wanted.values()), made)
         for i, count in codes.items():
             self._sound(self.callers[i], count, self.now + spent + extra)
         if codes:

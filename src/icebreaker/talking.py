@@ -20,18 +20,18 @@ from icebreaker.audio.pcm import save_wav, stream_audio
 from icebreaker.audio.vad import Boundary, Silero, VadIterator
 from icebreaker.checkpoints.find import load_parts
 from icebreaker.dialogue import Dialogue, DialogueState
-from icebreaker.dialogue.parts import OmniParts
+from icebreaker.dialogue.parts import OmniParts, Parts
 from icebreaker.duplex import Committed, DuplexConfig, Event, ReplyFinished, SpeechStarted, SpeechStopped, Turn
 from icebreaker.errors import AudioError, ConfigError
 from icebreaker.models.whisper_encoder import WhisperEncoder
 from icebreaker.nn.packed import pack_linears
 
-__all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "talk_by_microphone"]
+__all__ = ["Answer", "answer_file", "answer_turn", "load_dialogue", "pack_large", "talk_by_microphone"]
 
 REPLY_POSITIONS = 700  # room for prompts, suffix and the longest reply
 MAX_QUESTION_S = 120.0  # of one turn
 MICROPHONE_CAPACITY = 8000  # LLM positions of a conversation, about ten minutes
-PACK_FROM = 20_000_000  # weights of an encoder; a smaller one stays in the cache and gains nothing
+PACK_FROM = 20_000_000  # weights of a module; a smaller one stays in the cache and gains nothing
 
 
 @dataclass
@@ -117,11 +117,22 @@ def load_dialogue(
         parts = replace(parts, settings=replace(parts.settings, unit_out=unit_out))
     if system is not None:
         parts = replace(parts, chat=parts.chat.with_system(parts.llm.tokenizer, system))
+    pack_large(parts.llm)
+    if isinstance(parts, Parts):
+        pack_large(parts.codec_lm)
     large = sum(weight.numel() for weight in parts.encoder.parameters()) >= PACK_FROM
     streams = not isinstance(parts.encoder, WhisperEncoder)  # packing is for a few rows
     if large and streams and device == "cpu" and dtype == "float32" and torch.backends.mkldnn.is_available():
         pack_linears(parts.encoder, "float32", keep=("position",))
     return Dialogue(parts)
+
+
+def pack_large(module: torch.nn.Module) -> None:
+    """Halve the layers of a large float32 module on a CPU, in place, where float16 holds their weights exactly."""
+    weights = list(module.parameters())
+    suits = all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights)
+    if suits and sum(weight.numel() for weight in weights) >= PACK_FROM:
+        pack_linears(module, "exact")
 
 
 def _check_device(device: str) -> None:

@@ -33,6 +33,14 @@ def test_the_first_sound_is_the_sum_of_what_leads_to_it() -> None:
     assert outcome.good
 
 
+def test_a_first_piece_grows_with_the_callers() -> None:
+    costs = constant(code=0.001)
+    alone, among_ten = (min(simulate(n, costs, HABITS, seconds=60).first_ms) for n in (1, 10))
+    assert alone == pytest.approx(21)  # 8 codes are a fifth of a second, and 13 are held back
+    # Somebody rests now and then; for each of the others who does not there are two codes more, up to 0.6 s.
+    assert 27 <= among_ten <= 37
+
+
 def test_work_that_takes_next_to_no_time_bears_anybody() -> None:
     outcome = simulate(50, constant(think=1e-6, code=1e-7), HABITS, seconds=20)
     assert max(outcome.first_ms) < 0.1

@@ -29,6 +29,9 @@ def test_every_table_on_the_cpu(tmp_path: Path) -> None:
     assert found["left_out"] == []
     assert [row["reply"] for row in found["first_audio"]][-1] == "median"
     assert all(0 < row["ours_ms"] <= row["ours_steady_ms"] for row in found["first_audio"])
+    assert all(
+        row["ours_first_sound_ms"] == pytest.approx(75, abs=1) for row in found["first_audio"]
+    )  # 16 codes less 13
     # The plain one is 20 codes up to a cut; the search for it begins 200 ms from the start.
     assert all(200 <= row["plain_first_sound_ms"] <= 500 for row in found["first_audio"][:-1])
     ticks = [row for row in found["parts"] if row["part"] == "LLM, one token"]

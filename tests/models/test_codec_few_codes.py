@@ -1,5 +1,7 @@
 """A few codes in NumPy are what torch makes of them, from the same state: rows that start, pause and end."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from icebreaker.models.codec import Codec, CodecConfig
 from icebreaker.models.codec_few_codes import few_codes_of
 from icebreaker.models.codec_stream import CodecStream
+from icebreaker.nn.frame_conv import Array, FrameConv
 
 CONFIGS = {
     "one voice": CodecConfig(
@@ -91,13 +94,46 @@ def test_the_state_given_stays_as_it_was(codec: Codec) -> None:
         state = following
 
 
-def test_another_precision_and_large_codecs_are_left_to_torch() -> None:
-    assert few_codes_of(Codec(CONFIGS["voices"]).double().generator) is None
+def test_another_precision_and_another_device_are_left_to_torch() -> None:
+    assert few_codes_of(Codec(CONFIGS["voices"]).double().generator, threads=1) is None
     with torch.device("meta"):
         generator = Codec(CONFIGS["voices"]).generator
-    assert few_codes_of(generator) is None
+    assert few_codes_of(generator, threads=1) is None
+
+
+def test_a_large_codec_is_left_to_many_threads() -> None:
     wide = Codec(CodecConfig(upsample_rates=(8, 5, 5, 6), upsample_kernel_sizes=(16, 11, 11, 12))).generator
-    assert few_codes_of(wide) is None
+    assert few_codes_of(wide, threads=8) is None
+    assert few_codes_of(wide, threads=2) is not None
+
+
+def test_what_is_not_of_the_segment_is_not_computed(codec: Codec) -> None:
+    stream, _ = streams(codec)
+    generator, made = codec.generator, dict[str, list[int]]()
+    assert stream.few_codes is not None
+    for name, conv in (("first", generator.conv_pre), ("last", generator.conv_post)):
+        stream.few_codes.layers[conv] = Counting(stream.few_codes.layers[conv], made.setdefault(name, []))
+    state, heard = stream.initial_state(1), 0
+    for last in (False, True):
+        _, samples, state = stream(torch.arange(15)[None], torch.tensor([15]), torch.tensor([last]), state)
+        assert made["last"][-1] == int(samples)
+        heard += int(samples)
+    assert sum(made["first"]) == 30
+    assert heard == 30 * codec.config.hop_length
+
+
+class Counting:
+    """A layer that tells how many frames it makes."""
+
+    def __init__(self, layer: FrameConv, made: list[int]) -> None:
+        self.layer, self.made = layer, made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+    def __call__(self, buffer: Array, frames: int) -> Array:
+        self.made.append(frames)
+        return self.layer(buffer, frames)
 
 
 def test_a_codec_that_moved_is_made_in_torch() -> None:

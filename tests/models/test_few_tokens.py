@@ -1,15 +1,21 @@
 """A few tokens in NumPy are what torch makes of them: drifting, idle, many and few rows, several positions a row."""
 
+import copy
+from typing import TypeVar
+
 import pytest
 import torch
-from tiny_llm import tiny_llm
+from tiny_llm import FAMILIES, tiny_llm
+from torch import nn
 
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig, CodecLMState
 from icebreaker.models.codec_lm_few_tokens import few_codes_of
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_few_tokens import MOST_TOKENS, few_tokens_of
+from icebreaker.nn.packed import pack_linears
 
+Module = TypeVar("Module", bound=nn.Module)
 SLOTS, CAPACITY = 6, 48
 TURNS = [  # first slot, stop, what each row is fed
     (0, 6, [1, 1, 1, 1, 1, 1]),
@@ -19,21 +25,38 @@ TURNS = [  # first slot, stop, what each row is fed
     (0, 6, [2, 0, 3, 1, 0, 1]),
     (3, 6, [2, 2, 2]),
     (0, 2, [0, 1]),
+    (1, 2, [3]),
+    (0, 6, [0, 0, 5, 0, 0, 0]),
 ]
 
 
-def rounded(module: torch.nn.Module) -> None:
-    """As if it came in half precision."""
-    for parameter in module.parameters():
-        parameter.data = parameter.half().float()
+KINDS = ["float32", "float16", "packed"]
 
 
-@pytest.mark.parametrize("half", [False, True])
+def given(module: torch.nn.Module, kind: str) -> None:
+    """As if it came in float16, or in bfloat16 and large."""
+    if kind != "float32":
+        dtype = torch.float16 if kind == "float16" else torch.bfloat16
+        for parameter in module.parameters():
+            parameter.data = parameter.to(dtype).float()
+
+
+def packed(module: Module, kind: str) -> Module:
+    """As a dialogue would run it: ``module`` itself, or a packed copy."""
+    if kind != "packed":
+        return module
+    copied = copy.deepcopy(module)
+    pack_linears(copied, "exact")
+    assert not any(isinstance(layer, nn.Linear) for layer in copied.modules())
+    return copied
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
-def test_the_llm_says_the_same(family: str, half: bool) -> None:
-    llm = tiny_llm(family)
-    if half:
-        rounded(llm.model)
+def test_the_llm_says_the_same(family: str, kind: str) -> None:
+    plain_llm = tiny_llm(family)
+    given(plain_llm.model, kind)
+    llm = packed(plain_llm, kind)
     steps = few_tokens_of(llm)
     assert steps is not None
     torch.manual_seed(3)
@@ -42,7 +65,7 @@ def test_the_llm_says_the_same(family: str, half: bool) -> None:
     for first, stop, fed in TURNS:
         vectors, now = torch.randn(stop - first, max(fed), llm.width), torch.tensor(fed)
         llm.ticks = None
-        expected, slots = llm(vectors, plain.slots(first, stop), now)
+        expected, slots = plain_llm(vectors, plain.slots(first, stop), now)
         plain = plain.with_slots(first, slots)
         llm.ticks = steps
         hidden, slots = llm(vectors, cache.slots(first, stop), now)
@@ -50,7 +73,7 @@ def test_the_llm_says_the_same(family: str, half: bool) -> None:
         said = torch.arange(max(fed)) < now[:, None]
         torch.testing.assert_close(hidden[said], expected[said], atol=1e-5, rtol=1e-4)
         assert not hidden[~said].any()
-        torch.testing.assert_close(steps.logits(expected[:, 0]), llm.logits(expected[:, 0]), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(steps.logits(expected[:, 0]), plain_llm.logits(expected[:, 0]), atol=1e-5, rtol=1e-4)
     assert cache.length.tolist() == plain.length.tolist()
     for ours, theirs in zip((*cache.keys, *cache.values), (*plain.keys, *plain.values), strict=True):
         for row, length in enumerate(plain.length.tolist()):
@@ -84,21 +107,21 @@ def test_another_precision_is_left_alone() -> None:
     assert few_tokens_of(llm) is None
 
 
-def decoder(half: bool = False) -> tuple[CodecLM, CodecLMState]:
+def decoder(kind: str = "float32") -> tuple[CodecLM, CodecLMState]:
     torch.manual_seed(1)
     config = CodecLMConfig(codes=20, llm_dim=32, hidden=8, linear_units=16, blocks=2, heads=2)
     model = CodecLM(config).eval()
-    if half:
-        rounded(model)
+    given(model, kind)
     lengths = torch.tensor([2, 0, 4, 3])
     return model, model.prefill(torch.randn(4, 4, 32), lengths, torch.randn(4, 4, 32), lengths, max_codes=14)
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_the_speech_decoder_says_the_same(half: bool) -> None:
-    model, plain = decoder(half)
-    _, state = decoder(half)
-    steps = few_codes_of(model)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_speech_decoder_says_the_same(kind: str) -> None:
+    model, plain = decoder(kind)
+    _, state = decoder(kind)
+    steps = few_codes_of(packed(model, kind))
+    assert steps is not None
     for first, stop, active in [(0, 4, [1, 0, 1, 1]), (2, 3, [1]), (0, 1, [1]), (0, 4, [1, 0, 0, 1]), (0, 4, [1] * 4)]:
         codes, now = torch.randint(20, (stop - first,)), torch.tensor(active, dtype=torch.bool)
         logits = []
@@ -149,3 +172,27 @@ def test_a_model_that_has_moved_on_is_left_alone() -> None:
 
 def test_a_speech_decoder_in_another_precision_is_left_alone() -> None:
     assert few_codes_of(decoder()[0].half()) is None
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_packed_llm_of_any_build_says_the_same(family: str) -> None:
+    plain = tiny_llm(family)
+    given(plain.model, "packed")
+    llm = packed(plain, "packed")
+    ids, lengths = torch.arange(14).reshape(2, 7), torch.tensor([7, 5])
+    (found, _), (expected, _) = (each(each.embed(ids), each.new_cache(2, 8), lengths) for each in (llm, plain))
+    torch.testing.assert_close(found[1, :5], expected[1, :5], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(llm.logits(found[0]), plain.logits(expected[0]), atol=1e-4, rtol=1e-4)
+    assert llm.vocab_size == plain.vocab_size
+
+
+def test_a_packed_speech_decoder_begins_the_same() -> None:
+    plain, _ = decoder("packed")
+    model, lengths = packed(plain, "packed"), torch.tensor([4, 2])
+    torch.manual_seed(2)
+    text, prefix = torch.randn(2, 4, 32), torch.randn(2, 4, 32)
+    found, expected = (each.prefill(text, lengths, prefix, lengths, max_codes=3) for each in (model, plain))
+    assert torch.equal(found.length, expected.length)
+    for row, length in enumerate(expected.length.tolist()):
+        for ours, theirs in ((found.keys, expected.keys), (found.values, expected.values)):
+            torch.testing.assert_close(ours[row, :, :, :length], theirs[row, :, :, :length], atol=1e-5, rtol=1e-4)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from icebreaker.nn.matrix import SMALL_STACK, Matrix
+from icebreaker.nn.matrix import SMALL_STACK, Matrix, product_of
+from icebreaker.nn.packed import pack_linears
 
 STACKS = [1, SMALL_STACK + 1]
 
@@ -32,3 +34,20 @@ def test_the_smallest_halves_are_kept() -> None:
     weight = np.full((8, 8), 2.0**-24, np.float32)
     x = np.eye(8, dtype=np.float32)[:6]
     assert np.array_equal(Matrix(weight, SMALL_STACK + 1)(x), weight[:6])
+
+
+@pytest.mark.parametrize("packed", [[], [1], [0, 1, 2]])
+@pytest.mark.parametrize("biased", [[], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_layers_side_by_side(packed: list[int], biased: list[int], count: int) -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.Linear(24, width, bias=i in biased) for i, width in enumerate((16, 8, 8)))
+    x = torch.randn(count, 24)
+    for i in packed:
+        layers[i].weight.data = layers[i].weight.data.bfloat16().float()
+    with torch.no_grad():
+        expected = torch.cat([layer(x) for layer in layers], dim=1)
+    for i in packed:
+        layers[i] = pack_linears(nn.Sequential(layers[i]), "exact")[0]
+    found = product_of(list(layers), SMALL_STACK + 1)(x.numpy())
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)

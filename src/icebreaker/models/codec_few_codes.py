@@ -15,7 +15,8 @@ from icebreaker.nn.frame_conv import Array, FrameConv
 
 __all__ = ["FewCodes", "few_codes_of"]
 
-MOST_MULTIPLICATIONS = 50_000_000  # a code (mini 11, the published codec 343): BLAS has one thread here, torch many
+MOST_MULTIPLICATIONS = 50_000_000  # a code (mini 11, the published codec 343) where torch has many threads: here is one
+FEW_THREADS = 2  # of torch's, which do not make up for what it does beside the multiplications
 
 
 class FewCodes:
@@ -41,54 +42,80 @@ class FewCodes:
             left: codes from here to the segment's end.
 
         Returns:
-            Waveform [T * hop], which lags; and contexts [N].
+            Waveform [S] that is new: of the segment, and known by now; and contexts [N], of no use after its end.
         """
-        now = _Row(self.layers, before, fed, left)
-        x, _ = walk(now, self.generator, latents, voice)
+        now = _Row(self.layers, before, fed, left, len(latents))
+        x, _ = walk(now, self.generator, latents[:left], voice)
         return np.tanh(x[:, 0]), now.after
 
 
 class _Row:
-    """A ``Walk``; every ``x`` is [T, C]."""
+    """A ``Walk``; every ``x`` is [T, C], and has the frames of the segment only.
 
-    def __init__(self, layers: dict[nn.Module, FrameConv], before: Array, fed: int, left: int) -> None:
-        self.layers, self.fed, self.left = layers, fed, left
+    So the last layers of a segment's first call, which lag the most and do most of the work, have little to do, and
+    nor have the first layers of its last.
+    """
+
+    def __init__(self, layers: dict[nn.Module, FrameConv], before: Array, fed: int, left: int, taken: int) -> None:
+        self.layers, self.fed, self.left, self.taken = layers, fed, left, taken
         self.before, self.after, self.at = before, np.empty_like(before), 0
 
     def mask(self, x: Array, rate: int, delay: int) -> Array:
-        if (early := delay - self.fed * rate) > 0:
-            x[:early] = 0
-        if (end := delay + self.left * rate) < len(x):
-            x[end:] = 0
         return x
 
-    def conv(self, x: Array, conv: nn.Module, slope: float) -> Array:
+    def conv(self, x: Array, conv: nn.Conv1d, slope: float, rate: int, delay: int) -> Array:
         layer = self.layers[conv]
-        buffer, size = layer.buffer(len(x)), layer.context
+        start, _ = self._span(rate, delay)
+        first, stop = self._span(rate, delay + layer.context // 2)
+        return self._through(layer, x, slope, first - start, stop - first)
+
+    def upsample(self, x: Array, conv: nn.ConvTranspose1d, slope: float, rate: int, delay: int) -> Array:
+        factor, layer = conv.stride[0], self.layers[conv]
+        start, _ = self._span(rate, delay)
+        first, stop = self._span(rate * factor, delay * factor + int(conv.padding[0]))
+        whole = first // factor
+        y = self._through(layer, x, slope, whole - start, -(-stop // factor) - whole)
+        return y.reshape(-1, layer.outputs // factor)[first - whole * factor : stop - whole * factor]
+
+    def add(self, y: Array, x: Array, frames: int, rate: int, delay: int) -> Array:
+        start, _ = self._span(rate, delay)
+        first = self._span(rate, delay + frames)[0] - start
+        before, after = self._contexts(frames, x.shape[1])
+        old = before[first : first + len(y)]
+        y[: len(old)] += old
+        y[len(old) :] += x[first + len(old) - frames :][: len(y) - len(old)]
+        _newest(before, x, after)
+        return y
+
+    def _through(self, layer: FrameConv, x: Array, slope: float, skipped: int, frames: int) -> Array:
+        """Leaky ReLU, then ``layer``: ``frames`` outputs, the first one ``skipped`` frames after the first of ``x``."""
+        size, buffer = layer.context, layer.buffer(frames)
         before, after = self._contexts(size, layer.channels)
-        buffer[:size] = before
-        new = buffer[size : size + len(x)]
+        known = size - skipped
+        buffer[:known] = before[skipped:]
+        new = buffer[known : known + len(x)]
         np.multiply(x, np.float32(slope), out=new)
         np.maximum(new, x, out=new)
-        after[:] = buffer[len(x) : len(x) + size]
-        return layer(buffer, len(x))
+        buffer[known + len(x) : size + frames] = 0
+        _newest(before, new, after)
+        return layer(buffer, frames) if frames else np.empty((0, layer.outputs), np.float32)
 
-    def upsample(self, x: Array, conv: nn.ConvTranspose1d, slope: float) -> Array:
-        return self.conv(x, conv, slope).reshape(len(x) * conv.stride[0], -1)
-
-    def add(self, y: Array, x: Array, frames: int) -> Array:
-        before, after = self._contexts(frames, x.shape[1])
-        short, known = min(frames, len(x)), max(0, frames - len(x))
-        y[:short] += before[:short]
-        y[short:] += x[: len(x) - short]
-        after[:known] = before[frames - known :]
-        after[known:] = x[len(x) - short :]
-        return y
+    def _span(self, rate: int, delay: int) -> tuple[int, int]:
+        """From where to where frames belong to the segment, of those that this call could know."""
+        count = self.taken * rate
+        return max(0, min(count, delay - self.fed * rate)), max(0, min(count, delay + self.left * rate))
 
     def _contexts(self, frames: int, channels: int) -> tuple[Array, Array]:
         """Of the next layer, [frames, C]: the one to read and the one to write."""
         start, self.at = self.at, self.at + frames * channels
         return tuple(side[start : self.at].reshape(frames, channels) for side in (self.before, self.after))  # type: ignore[return-value]
+
+
+def _newest(before: Array, x: Array, out: Array) -> None:
+    """The last frames of ``before`` and then ``x``, as many as ``out`` has."""
+    new = min(len(out), len(x))
+    out[: len(out) - new] = before[new:]
+    out[len(out) - new :] = x[len(x) - new :]
 
 
 def _layer(conv: nn.Conv1d | nn.ConvTranspose1d) -> FrameConv:
@@ -105,10 +132,12 @@ def _layer(conv: nn.Conv1d | nn.ConvTranspose1d) -> FrameConv:
     return FrameConv(newest_last.transpose(2, 0, 3, 1).reshape(taps, inputs, -1), np.tile(bias, factor))
 
 
-def few_codes_of(generator: Generator) -> FewCodes | None:
-    """None where it is on another device, in another precision, or large."""
-    small = fits(generator.conv_post.weight) and _multiplications(generator) <= MOST_MULTIPLICATIONS
-    return FewCodes(generator) if small else None
+def few_codes_of(generator: Generator, threads: int) -> FewCodes | None:
+    """None where it is on another device, in another precision, or large and torch has many ``threads``."""
+    if not fits(generator.conv_post.weight):
+        return None
+    pays = threads <= FEW_THREADS or _multiplications(generator) <= MOST_MULTIPLICATIONS
+    return FewCodes(generator) if pays else None
 
 
 def _multiplications(generator: Generator) -> int:

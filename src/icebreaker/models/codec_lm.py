@@ -72,7 +72,7 @@ class CodecLM(nn.Module):
         """An empty cache of ``capacity`` entries for each of ``batch`` rows."""
         config = self.config
         shape = (batch, config.blocks, config.heads, capacity + 1, config.hidden // config.heads)
-        keys = self.head.weight.new_zeros(shape)
+        keys = self.embedding.weight.new_zeros(shape)
         length = torch.zeros(batch, dtype=torch.long, device=keys.device)
         return CodecLMState(keys, torch.zeros_like(keys), length, length.clone())
 
@@ -117,7 +117,7 @@ class CodecLM(nn.Module):
         if (needed := int((counts + lengths).max())) >= state.capacity:
             raise ValueError(f"expected room for more than {needed} entries, got {state.capacity}; use a larger cache")
         positions = torch.arange(context.shape[1], device=context.device)[None]
-        stacked = self._stack(context, positions, valid(context.shape[1], lengths), before)
+        stacked = self._stack(context, positions, valid(context.shape[1], lengths), before, cache_only=True)
         start = stacked.mask.shape[-1] - context.shape[1]
         for index in range(len(self.layers)):
             pack(state.keys[:, index], stacked.keys[index], start, rows, counts, lengths)
@@ -228,11 +228,12 @@ class CodecLM(nn.Module):
             raise ValueError("a prefix was given, but the model has no prefix layers; give None")
         x, lengths = self.pieces(prefix, self.prefix_input), prefix_lengths * self.config.split
         rotation, mask = self.rotation(torch.arange(x.shape[1], device=x.device)[None]), valid(x.shape[1], lengths)
-        cache = Prefix([], [], lengths)
-        for layer in self.prefix_layers[:depth]:
-            x, key, value = layer(x, rotation, mask)
+        cache, layers = Prefix([], [], lengths), self.prefix_layers[:depth]
+        for left, layer in zip(reversed(range(len(layers))), layers, strict=True):
+            query, key, value = layer.project(x, rotation)  # type: ignore[operator]
             cache.keys.append(key)
             cache.values.append(value)
+            x = layer.finish(x, attend(query, key, value, mask)) if left else x  # type: ignore[operator]
         return cache
 
     def pieces(self, vectors: Tensor, project: nn.Module) -> Tensor:
@@ -242,20 +243,30 @@ class CodecLM(nn.Module):
         return pieces
 
     def _stack(
-        self, x: Tensor, positions: Tensor, mask: Tensor, before: Prefix | None, depth: int | None = None
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        before: Prefix | None,
+        depth: int | None = None,
+        *,
+        cache_only: bool = False,
     ) -> Stacked:
+        """``cache_only``: nobody wants the last layer's output."""
         rotation = self.rotation(positions)
         if before is not None:
             seen = valid(before.keys[0].shape[2], before.lengths) & (before.lengths > 0)[:, None, None, None]
             seen, mask = seen.expand(-1, -1, x.shape[1], -1), mask.expand(len(x), 1, x.shape[1], -1)
             mask = torch.cat([seen, mask], dim=-1)
         stacked = Stacked(x, [], [], [], mask)
-        for index, layer in enumerate(self.layers[:depth]):
+        layers = self.layers[:depth]
+        for index, layer in enumerate(layers):
             query, key, value = layer.project(x, rotation)  # type: ignore[operator]
             if before is not None:
                 key = torch.cat([before.keys[index], key], dim=2)
                 value = torch.cat([before.values[index], value], dim=2)
-            x = layer.finish(x, attend(query, key, value, mask))  # type: ignore[operator]
+            if not cache_only or index + 1 < len(layers):
+                x = layer.finish(x, attend(query, key, value, mask))  # type: ignore[operator]
             stacked.queries.append(query)
             stacked.keys.append(key)
             stacked.values.append(value)

@@ -51,7 +51,7 @@ class CodecStream:
 
     def __init__(self, codec: CodesToWaveform) -> None:
         self.codec = codec
-        self.few_codes = few_codes_of(codec.generator)
+        self.few_codes = few_codes_of(codec.generator, torch.get_num_threads())
         weight = codec.generator.conv_post.weight
         trial = _Pass(None, weight.new_zeros(1, dtype=torch.long), weight.new_ones(1, dtype=torch.long), None)
         with torch.no_grad():
@@ -137,7 +137,8 @@ class CodecStream:
             sound, after = self.few_codes(
                 array_of(frames[row, :count]), vector, array_of(state.contexts[row]), fed, left
             )
-            waveform[row, : len(sound)] = torch.from_numpy(sound)
+            first = max(0, self.delay_samples - fed * self.codec.config.hop_length)
+            waveform[row, first : first + len(sound)] = torch.from_numpy(sound)
             contexts[row] = torch.from_numpy(after)
         return waveform, contexts
 
@@ -169,19 +170,19 @@ class _Pass:
                 x[row, :, end:] = 0.0
         return x
 
-    def conv(self, x: Tensor, conv: nn.Conv1d, slope: float) -> Tensor:
+    def conv(self, x: Tensor, conv: nn.Conv1d, slope: float, rate: int, delay: int) -> Tensor:
         context = (conv.kernel_size[0] - 1) * conv.dilation[0]
         joined = self._extend(F.leaky_relu(x, slope), context)
         return F.conv1d(joined, conv.weight, conv.bias, dilation=conv.dilation)
 
-    def upsample(self, x: Tensor, conv: nn.ConvTranspose1d, slope: float) -> Tensor:
+    def upsample(self, x: Tensor, conv: nn.ConvTranspose1d, slope: float, rate: int, delay: int) -> Tensor:
         factor = conv.stride[0]
         context = -(-(conv.kernel_size[0] - factor) // factor)
         joined = self._extend(F.leaky_relu(x, slope), context)
         full = F.conv_transpose1d(joined, conv.weight, conv.bias, stride=factor)
         return full[..., context * factor : (context + x.shape[-1]) * factor]  # all contributions are in
 
-    def add(self, y: Tensor, x: Tensor, frames: int) -> Tensor:
+    def add(self, y: Tensor, x: Tensor, frames: int, rate: int, delay: int) -> Tensor:
         return self._extend(x, frames)[..., : x.shape[-1]] + y
 
     def _extend(self, x: Tensor, context: int) -> Tensor:

@@ -3,7 +3,8 @@ NumPy's arrays: who walks brings the operations.
 
 Convolutions look ahead; here each is shifted to look back only, which delays its output, and shorter paths wait for
 longer ones. ``x`` at ``rate`` frames per code with ``delay`` holds, at index j, the frame at j - delay of those that
-start with the first code of this call. Its axis 1 is the width.
+start with the first code of this call; who walks may leave out those before and after the segment (``mask``). Its axis
+1 is the width. ``delay`` is always that of the ``x`` which is given.
 """
 
 from typing import Any, Protocol, TypeVar
@@ -24,13 +25,13 @@ class Walk(Protocol[X]):
     def mask(self, x: X, rate: int, delay: int) -> X:
         """Zero what lies outside the segment, in place."""
 
-    def conv(self, x: X, conv: nn.Conv1d, slope: float) -> X:
+    def conv(self, x: X, conv: nn.Conv1d, slope: float, rate: int, delay: int) -> X:
         """Leaky ReLU of ``slope`` (1: none) and a convolution, shifted to look back only."""
 
-    def upsample(self, x: X, conv: nn.ConvTranspose1d, slope: float) -> X:
+    def upsample(self, x: X, conv: nn.ConvTranspose1d, slope: float, rate: int, delay: int) -> X:
         """Leaky ReLU and a transposed convolution."""
 
-    def add(self, y: X, x: X, frames: int) -> X:
+    def add(self, y: X, x: X, frames: int, rate: int, delay: int) -> X:
         """``y``, of which nobody else knows, and ``x`` of ``frames`` earlier."""
 
 
@@ -41,24 +42,24 @@ def walk(now: Walk[X], generator: Generator, x: X, voice: X | None) -> tuple[X, 
     """
     rate = 1
     x = now.mask(x, rate, 0)
-    x, delay = _conv(now, x, generator.conv_pre, 1.0, 0)
+    x, delay = _conv(now, x, generator.conv_pre, 1.0, rate, 0)
     x = now.mask(x, rate, delay)
     if generator.frame_block is not None:
         x, delay = _block(now, x, generator.frame_block, rate, delay)
     for stage, up in enumerate(generator.ups):
         assert isinstance(up, nn.ConvTranspose1d)
         factor = up.stride[0]
-        x = now.upsample(x, up, SLOPE)
+        x = now.upsample(x, up, SLOPE, rate, delay)
         rate, delay = rate * factor, delay * factor + int(up.padding[0])
         x, delay = _parallel(now, now.mask(x, rate, delay), generator.stage_blocks(stage), rate, delay)
         if voice is not None and x.shape[1] == generator.voice_dim:
             x = now.mask(x + voice, rate, delay)
-    return _conv(now, x, generator.conv_post, generator.last_slope, delay)
+    return _conv(now, x, generator.conv_post, generator.last_slope, rate, delay)
 
 
-def _conv(now: Walk[X], x: X, conv: nn.Module, slope: float, delay: int) -> tuple[X, int]:
+def _conv(now: Walk[X], x: X, conv: nn.Module, slope: float, rate: int, delay: int) -> tuple[X, int]:
     assert isinstance(conv, nn.Conv1d)
-    return now.conv(x, conv, slope), delay + (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
+    return now.conv(x, conv, slope, rate, delay), delay + (conv.kernel_size[0] - 1) * conv.dilation[0] // 2
 
 
 def _block(now: Walk[X], x: X, block: nn.Module, rate: int, delay: int) -> tuple[X, int]:
@@ -66,8 +67,8 @@ def _block(now: Walk[X], x: X, block: nn.Module, rate: int, delay: int) -> tuple
     for convs in _added(block):
         y, later = x, delay
         for index, conv in enumerate(convs):
-            y, later = _conv(now, now.mask(y, rate, later) if index else y, conv, SLOPE, later)
-        x, delay = now.mask(now.add(y, x, later - delay), rate, later), later
+            y, later = _conv(now, now.mask(y, rate, later) if index else y, conv, SLOPE, rate, later)
+        x, delay = now.mask(now.add(y, x, later - delay, rate, delay), rate, later), later
     return x, delay
 
 
@@ -77,7 +78,7 @@ def _parallel(now: Walk[X], x: X, blocks: nn.ModuleList, rate: int, delay: int) 
     last = max(range(len(results)), key=lambda index: results[index][1])
     total, slowest = results.pop(last)
     for y, later in results:
-        total = now.add(total, y, slowest - later)
+        total = now.add(total, y, slowest - later, rate, later)
     return total / len(blocks), slowest
 
 

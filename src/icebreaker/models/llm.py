@@ -76,7 +76,7 @@ class LLM(nn.Module):
     @property
     def vocab_size(self) -> int:
         """Number of logits; can exceed the tokenizer's ids."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        return int(self.model.get_output_embeddings().out_features)
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -242,7 +242,11 @@ class LLM(nn.Module):
 
         weight = self.embedding.weight
         sample = torch.linspace(-9, 9, self.width, device=weight.device).to(weight.dtype)[None]
-        return bare.forward if torch.equal(bare(sample), whole(sample)) else whole
+        return self._bare_head if torch.equal(bare(sample), whole(sample)) else whole
+
+    def _bare_head(self, hidden_states: Tensor) -> Tensor:
+        logits: Tensor = self.model.get_output_embeddings()(hidden_states)  # the layer that is there now
+        return logits
 
 
 class _HandThrough(nn.Module):

@@ -1,4 +1,6 @@
-"""A small frozen LLM's step of a few tokens, in NumPy, on a CPU. Knows nothing of turns or sampling.
+"""A frozen LLM's step of a few tokens, in NumPy, on a CPU: a small one's, or one whose layers are packed.
+
+Knows nothing of turns or sampling.
 
 For decoders of Llama's and Qwen2's build. Whether a model is one is found out by trying: what the plain forward says
 decides, so a variant that this file does not know is left to it.
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.llm import LLM
 from icebreaker.nn.few_tokens import Array, FewTokens, Layer, Spots, array_of, fits, norm, pays
-from icebreaker.nn.matrix import Matrix
+from icebreaker.nn.matrix import Product, product_of
 
 __all__ = ["LLMFewTokens", "few_tokens_of"]
 
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 class LLMFewTokens:
     """What ``LLM.forward`` does, for few tokens; see ``LLM.ticks``."""
 
-    def __init__(self, llm: LLM, stack: FewTokens, norm: Array, head: Matrix, rotary: nn.Module) -> None:
+    def __init__(self, llm: LLM, stack: FewTokens, norm: Array, head: Product, rotary: nn.Module) -> None:
         self.llm, self.stack, self.norm, self.head, self.rotary = llm, stack, norm, head, rotary
         self._cos = self._sin = np.zeros((0, stack.head_dim), np.float32)  # by position
 
@@ -81,7 +83,7 @@ class LLMFewTokens:
 def few_tokens_of(llm: LLM) -> LLMFewTokens | None:
     """For ``llm.ticks`` and (its ``logits``) ``llm.few_logits``.
 
-    None where the LLM is of another build, on another device, in another precision, or large.
+    None where the LLM is of another build, on another device, in another precision, or large and not packed.
     """
     if not fits(llm.embedding.weight) or not pays(llm.model):
         return None
@@ -110,28 +112,20 @@ def _build(llm: LLM) -> LLMFewTokens:
         raise ValueError("windows of attention are not followed")
     size = sum(p.nbytes for p in llm.model.parameters())
 
-    def matrix(*weights: Tensor) -> Matrix:
-        return Matrix(array_of(torch.cat(weights)).T, size)
-
     layers = []
     for layer in decoder.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        projections = attention.q_proj, attention.k_proj, attention.v_proj
-        biases = [each.bias for each in projections if each.bias is not None]
-        if len(biases) not in (0, 3) or any(each.bias is not None for each in (attention.o_proj, mlp.down_proj)):
-            raise ValueError("biases elsewhere are not followed")
         layers.append(
             Layer(
                 attention_norm=array_of(layer.input_layernorm.weight),
-                qkv=matrix(*(each.weight for each in projections)),
-                qkv_bias=array_of(torch.cat(biases)) if biases else None,
-                out=matrix(attention.o_proj.weight),
+                qkv=product_of((attention.q_proj, attention.k_proj, attention.v_proj), size),
+                out=product_of((attention.o_proj,), size),
                 mlp_norm=array_of(layer.post_attention_layernorm.weight),
-                gate_up=matrix(mlp.gate_proj.weight, mlp.up_proj.weight),
-                down=matrix(mlp.down_proj.weight),
+                gate_up=product_of((mlp.gate_proj, mlp.up_proj), size),
+                down=product_of((mlp.down_proj,), size),
             )
         )
     head_dim = decoder.layers[0].self_attn.head_dim
     stack = FewTokens(layers, config.num_attention_heads, config.num_key_value_heads, head_dim, config.rms_norm_eps)
-    head = matrix(llm.model.get_output_embeddings().weight)
+    head = product_of((llm.model.get_output_embeddings(),), size)
     return LLMFewTokens(llm, stack, array_of(decoder.norm.weight), head, decoder.rotary_emb)

@@ -3,7 +3,7 @@
 A small model's step of one token is some hundred operations on a few hundred numbers: in torch, on a CPU, starting them
 takes most of the time, and each gives up the interpreter's lock. NumPy starts one in a quarter of the time. Keys and
 values go straight into the cache's memory. Of a large model reading the weights takes the time, and nothing is to be
-gained.
+gained unless they are packed.
 """
 
 import functools
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from icebreaker.nn.matrix import Matrix
+from icebreaker.nn.matrix import Product
+from icebreaker.nn.packed import PackedLinear
 
 __all__ = ["FewTokens", "Layer", "Spots", "array_of", "fits", "norm", "one_blas_thread", "pays"]
 
-MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights
+MOST_PARAMETERS = 60_000_000  # of larger models most of the time is reading weights that nobody packed
 HALF = np.float32(0.5)
 
 Array = NDArray[np.float32]
@@ -30,12 +31,11 @@ class Layer(NamedTuple):
     """One layer's weights."""
 
     attention_norm: Array  # [D]
-    qkv: Matrix  # [D, (H + 2 * H_kv) * d]
-    qkv_bias: Array | None
-    out: Matrix  # [H * d, D]
+    qkv: Product  # [D, (H + 2 * H_kv) * d]
+    out: Product  # [H * d, D]
     mlp_norm: Array  # [D]
-    gate_up: Matrix  # [D, 2 * F]
-    down: Matrix  # [F, D]
+    gate_up: Product  # [D, 2 * F]
+    down: Product  # [F, D]
 
 
 class Spots(NamedTuple):
@@ -82,16 +82,13 @@ class FewTokens:
         cos, sin = cos[:, None], sin[:, None]
         count, turning, d = len(x), self.heads + self.kv_heads, self.head_dim
         half, scale = d // 2, np.float32(d**-0.5)
-        together = _Together.of(spots) if count > 1 else None
+        together = (_OneRow.of(spots) or _Together.of(spots)) if count > 1 else None
         at: Any = spots.rows[0], slice(None), spots.entries[0]  # indexing by two numbers starts sooner than by lists
         if count > 1:
             at = np.asarray(spots.rows), slice(None), np.asarray(spots.entries)
         attended = np.empty((count, self.kv_heads, self.heads // self.kv_heads, d), np.float32)
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(norm(x, layer.attention_norm, self.eps))
-            if layer.qkv_bias is not None:
-                qkv += layer.qkv_bias
-            qkv = qkv.reshape(count, turning + self.kv_heads, d)
+            qkv = layer.qkv(norm(x, layer.attention_norm, self.eps)).reshape(count, turning + self.kv_heads, d)
             straight = qkv[:, :turning]
             turned = np.concatenate((straight[..., half:], straight[..., :half]), axis=-1)
             turned *= sin
@@ -121,6 +118,32 @@ class FewTokens:
 def one_blas_thread() -> Any:
     """NumPy's BLAS would spread a hundredth of a millisecond's work over threads, which wait for more by spinning."""
     return ThreadpoolController().select(internal_api="openblas").limit(limits=1)  # it lasts: this is kept
+
+
+class _OneRow(NamedTuple):
+    """Several tokens of one row, attended to at once: keys and values are read once for all of them."""
+
+    row: int
+    read: int  # entries of the row
+    mask: Array  # [N, 1, read], 0 or minus infinity
+
+    @classmethod
+    def of(cls, spots: Spots) -> "_OneRow | None":
+        """None where there are several rows."""
+        if len(set(spots.rows)) > 1:
+            return None
+        entries, read = np.asarray(spots.entries), max(spots.entries) + 1
+        mask = np.where(np.arange(read) <= entries[:, None], np.float32(0), np.float32(-np.inf))
+        return cls(spots.rows[0], read, mask[:, None])
+
+    def attend(self, query: Array, keys: Array, values: Array, out: Array) -> None:
+        """Of all tokens [N, H_kv, H / H_kv, d]."""
+        count, kv_heads, group, d = query.shape
+        asked = query.swapaxes(0, 1).reshape(kv_heads, count * group, d)
+        mask, found = np.broadcast_to(self.mask, (count, group, self.read)), np.empty_like(asked)
+        mask = mask.reshape(count * group, self.read)
+        _attend(asked, keys[self.row, :, : self.read], values[self.row, :, : self.read], mask, found)
+        out[...] = found.reshape(kv_heads, count, group, d).swapaxes(0, 1)
 
 
 class _Together(NamedTuple):
@@ -182,7 +205,9 @@ def fits(weight: Tensor) -> bool:
 
 
 def pays(model: torch.nn.Module) -> bool:
-    """Whether ``model`` is small enough."""
+    """Whether ``model`` is small enough, or its layers are packed."""
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        return True
     return sum(parameter.numel() for parameter in model.parameters()) <= MOST_PARAMETERS
 
 
