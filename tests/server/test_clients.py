@@ -113,7 +113,7 @@ def test_the_bundled_model_is_interrupted_through_a_client(slow_mini: Served, cl
     assert cut.heard < len(cut.tokens)
     assert (cut.item.status, whole.item.status) == ("incomplete", "completed")
     assert len(cut.item.text) < len(live.device.llm.tokenizer.decode(cut.tokens).strip())
-    assert len(whole.item.text.split()) >= 2
+    assert whole.item.text.endswith((".", "?"))
     heard = live.device.llm.tokenizer.decode([key for key in live.talking.reading(live.config, room=0) if key >= 0])
     assert cut.item.text in heard
     assert mini.engine.stats().barge_ins >= 1

@@ -55,9 +55,9 @@ class Attention:
         position = self.window_at
         self.window_at += WINDOW_SAMPLES
         if self.echo.may_echo(position):
-            was_certain = self.echo.certain
+            known = self.echo.certain, self.echo.delay_ms
             probability = 0.0 if self.echo.explains(window, position) else probability
-            if self.echo.certain and not was_certain and not confirmed:
+            if self.echo.certain and (self.echo.certain, self.echo.delay_ms) != known and not confirmed:
                 self.ear = replace(self.ear, voiced_ms=0.0)  # it counted what may have been echo
         self.ear = self.ear.heard(probability, self.live.config.threshold, position)
 
