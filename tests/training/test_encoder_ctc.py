@@ -20,6 +20,15 @@ TOY = EncoderConfig(
 )
 
 
+def questions_and_encoder(folder: Path) -> SpeechConfig:
+    """Spoken questions in ``folder/questions``, and an encoder in ``folder/encoder`` that took one step on them."""
+    questions, features = write_questions(folder / "questions")
+    data = SpeechConfig(questions=questions, question_features=features, frames_per_batch=900)
+    one = OptimConfig(steps=1, lr=1e-3)
+    run(EncoderCTCConfig(output=str(folder / "encoder"), encoder=TOY, data=data, optim=one, evaluate_every=0))
+    return data
+
+
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return write_questions(tmp_path_factory.mktemp("questions"))

@@ -4,15 +4,15 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from speech import TEXTS, write_questions
-from test_encoder_ctc import TOY
+from speech import TEXTS
+from test_encoder_ctc import questions_and_encoder
 from tiny_folder import write_llm
 
 from icebreaker.config import load_toml
 from icebreaker.errors import DataError
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
-from icebreaker.training import alignment, encoder_ctc, heard_text
+from icebreaker.training import alignment, heard_text
 from icebreaker.training.conversations import Conversation, MixConfig, batches_from
 from icebreaker.training.ears import load_ears
 from icebreaker.training.heard_rows import PAUSE, read_heard
@@ -38,14 +38,7 @@ def aligned(folder: Path, **adapter: int) -> alignment.AlignmentConfig:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> heard_text.HeardTextConfig:
     folder = tmp_path_factory.mktemp("heard_text")
-    questions, features = write_questions(folder / "questions")
-    data = SpeechConfig(questions=questions, question_features=features, frames_per_batch=900)
-    one = OptimConfig(steps=1, lr=1e-3)
-    encoder_ctc.run(
-        encoder_ctc.EncoderCTCConfig(
-            output=str(folder / "encoder"), encoder=TOY, data=data, optim=one, evaluate_every=0
-        )
-    )
+    data = questions_and_encoder(folder)
     write_llm(folder / "llm")
     alignment.run(aligned(folder))
     return heard_text.HeardTextConfig(

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from speech import write_questions
-from test_encoder_ctc import TOY, losses
+from test_encoder_ctc import losses, questions_and_encoder
 from tiny_folder import write_llm
 
 from icebreaker.config import load_toml
@@ -14,11 +13,10 @@ from icebreaker.errors import ConfigError
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
-from icebreaker.training import alignment, encoder_ctc
+from icebreaker.training import alignment
 from icebreaker.training.error_rate import answered
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.scenes import CHUNK_FRAMES, SceneConfig, chunk_labels
-from icebreaker.training.speech_batches import SpeechConfig
 from icebreaker.training.spoken_qa import SpokenQAConfig, run
 
 MINI = Path(__file__).parents[2] / "configs" / "mini"
@@ -27,14 +25,8 @@ MINI = Path(__file__).parents[2] / "configs" / "mini"
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> SpokenQAConfig:
     folder = tmp_path_factory.mktemp("spoken_qa")
-    questions, features = write_questions(folder / "questions")
-    data = SpeechConfig(questions=questions, question_features=features, frames_per_batch=900)
+    data = questions_and_encoder(folder)
     one = OptimConfig(steps=1, lr=1e-3)
-    encoder_ctc.run(
-        encoder_ctc.EncoderCTCConfig(
-            output=str(folder / "encoder"), encoder=TOY, data=data, optim=one, evaluate_every=0
-        )
-    )
     llm = write_llm(folder / "llm")
     alignment.run(
         alignment.AlignmentConfig(

@@ -10,6 +10,7 @@ it knows how to answer), ``ctc_weight`` (keeps the encoder spelling), ``token_ct
 tokens, of an adapter with a lookup), ``start_from`` an adapter that ``adapter_ctc`` trained.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,10 +113,10 @@ def slow_down(run: Run, module: nn.Module, factor: float) -> None:
 
 
 @torch.no_grad()
-def blend(module: nn.Module, began: Mapping[str, Tensor], share: float) -> None:
+def blend(module: nn.Module, began: nn.Module, share: float) -> None:
     """Move each parameter of ``module`` to ``share`` of the way from where it ``began`` to where it is."""
-    for name, weight in module.named_parameters():
-        weight.copy_(torch.lerp(began[name].to(weight.device), weight, share))
+    for weight, before in zip(module.parameters(), began.parameters(), strict=True):
+        weight.copy_(torch.lerp(before.to(weight.device), weight, share))
 
 
 def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
@@ -136,7 +137,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     if ears.adapter.lookup is not None:
         ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
-    began = {name: weight.detach().clone() for name, weight in ears.named_parameters()}
+    began = copy.deepcopy(ears) if config.learnt_share < 1 else None
     for module in (ears, prompts, ctc):
         module.to(device)
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
@@ -159,7 +160,9 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
             training, source.batches, stage.loss, folder,
             evaluate=evaluate, evaluate_every=config.evaluate_every, progress=progress,
         )  # fmt: skip
-    blend(ears.eval(), began, config.learnt_share)
+    ears.eval()
+    if began is not None:
+        blend(ears, began, config.learnt_share)
     save_stage(
         folder,
         {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc},
