@@ -207,6 +207,30 @@ def test_old_turns_are_forgotten_and_the_system_prompt_stays(make_room: Callable
     assert len(session.live.memory.blobs) < 8
 
 
+def test_a_model_is_not_given_more_than_it_reads_well(make_room: Callable[..., Any]) -> None:
+    room = make_room(context_positions=160, max_text_tokens=12)
+    session = room.enter(replace(CLIENT, instructions="Stay polite."))
+    read, talking = [], session.live.talking
+    for i in range(12):
+        ask(room, session, f"This is turn {i} of many.")
+        read.append(len(talking.reading(session.live.config, room=0)))
+        context_is_fresh(room, session)
+    assert 100 < max(read) <= 160
+    falls = [now < before for before, now in zip(read, read[1:], strict=False)]
+    assert 1 <= sum(falls) <= 4  # several turns go at a time: what is left is read anew
+    assert len(talking.reading(session.live.config, room=0, opening=True)) <= 140  # room for what will be asked
+    text = room.engine.device.llm.tokenizer.decode(talking.reading(session.live.config, room=0))
+    assert "Stay polite." in text
+    assert "turn 11 " in text
+    assert "turn 0 " not in text
+    room.do(session, Configure(config=replace(CLIENT, instructions="word " * 50)))  # alone it is too much, and stays
+    assert only(ask(room, session, "Hello."), ReplyDone)[0].reply.status != "failed"
+    text = room.engine.device.llm.tokenizer.decode(talking.reading(session.live.config, room=0))
+    assert text.count("word") == 50
+    assert "Hello." in text
+    assert "turn 11 " not in text
+
+
 def test_what_can_never_fit_is_refused(make_room: Callable[..., Any]) -> None:
     room = make_room(capacity=256)
     session = room.enter(replace(CLIENT, instructions="word " * 100))

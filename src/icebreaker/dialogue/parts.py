@@ -92,6 +92,8 @@ class DialogueSettings:
             hears every 30 s by itself, one after the other; ``cut`` is official and forgets what comes later.
         duplex: how willing the assistant is to speak.
         preroll_chunks: 160 ms chunks before the start of speech that are heard too (official server: 6).
+        context_positions: LLM positions of a conversation that it reads well: of longer ones the engine has it forget
+            the oldest turns, never the instructions or the newest turn. 0: as many as there is room for.
         max_text_tokens: longest reply (official server: 500).
         max_codes: longest segment, 25 ms each (official: 1000).
         certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
@@ -112,6 +114,7 @@ class DialogueSettings:
     long_speech: Literal["windows", "cut"] = "windows"
     duplex: DuplexConfig = field(default_factory=DuplexConfig)
     preroll_chunks: int = 3
+    context_positions: int = 0
     max_text_tokens: int = 500
     max_codes: int = 1000
     certainty: float = 1.0
@@ -123,6 +126,8 @@ class DialogueSettings:
     def __post_init__(self) -> None:
         if min(self.max_text_tokens, self.max_codes, self.codes_per_step) < 1 or self.preroll_chunks < 0:
             raise ValueError("max_text_tokens, max_codes and codes_per_step must be at least 1, preroll_chunks 0")
+        if self.context_positions < 0:
+            raise ValueError(f"context_positions: expected 0 or more, got {self.context_positions}")
         if not self.certainty > 0:
             raise ValueError(f"certainty: expected a positive number, got {self.certainty}")
 

@@ -20,6 +20,8 @@ from icebreaker.text.heard import SpokenSegment, heard_tokens
 __all__ = ["Memory", "Remembered"]
 
 MAX_ITEMS = 2000
+KEPT_SHARE = 0.75  # of what the LLM reads well is left when old turns are forgotten for it
+OPENING_SHARE = 0.875  # of it may be taken where speech begins: nobody waits yet, and there will be a question
 NUDGE = "(The user is silent.)"  # stands for the user's turn where an idle time-out makes the assistant speak
 
 
@@ -47,6 +49,7 @@ class Memory:
 
     def __init__(self, layout: ChatLayout, device: Device) -> None:
         self.layout, self.capacity = layout, device.capacity
+        self.reads_well = device.dialogue.settings.context_positions or device.capacity
         self.prompts = 0 if device.prompts is None else len(device.prompts)  # trained vectors in front of speech
         self.device = device.llm.embedding.weight.device
         self.conversation = Conversation()
@@ -101,6 +104,9 @@ class Memory:
     ) -> list[int]:  # fmt: skip
         """Keys of the whole conversation up to where the answer begins, with ``room`` left after it.
 
+        Where the LLM reads well only so much (``context_positions``), old turns are forgotten, too; since what is left
+        has to be read anew, not one by one.
+
         Args:
             system: the system prompt; empty: what the chat template does without one.
             tools: as the chat template expects them.
@@ -112,16 +118,19 @@ class Memory:
         Raises:
             Refused: even without any history it does not fit, or the chat template does not take it.
         """
-        while True:
-            keys = self._keys(system, tools, opening=opening, nudge=nudge)
-            if len(keys) + room <= self.capacity:
-                return keys
+        keys = self._keys(system, tools, opening=opening, nudge=nudge)
+        if forget and len(keys) > self.reads_well * (OPENING_SHARE if opening else 1):
+            while len(keys) > self.reads_well * KEPT_SHARE and self._forget_oldest_turn():
+                keys = self._keys(system, tools, opening=opening, nudge=nudge)
+        while len(keys) + room > self.capacity:
             if not forget or not self._forget_oldest_turn():
                 raise Refused(
                     "conversation_full",
                     f"instructions, tools and the newest turn take {len(keys)} positions and {room} are needed "
                     f"beside them, but a session has {self.capacity}; shorten them, or allow longer sessions",
                 )
+            keys = self._keys(system, tools, opening=opening, nudge=nudge)
+        return keys
 
     def _keys(self, system: str, tools: Sequence[dict[str, Any]], *, opening: bool, nudge: bool) -> list[int]:
         holes: list[list[int]] = []
