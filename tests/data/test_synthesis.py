@@ -45,6 +45,13 @@ def test_the_same_utterance_sounds_the_same_and_rates_are_honoured() -> None:
     assert len(other) / len(first) == pytest.approx(1.5, abs=0.03)
 
 
+@pytest.mark.parametrize(("written", "sounds"), [("mhm", "um hum"), ("hmm", "hum")])
+def test_a_hum_is_not_spelt(written: str, sounds: str) -> None:
+    voice = next(voice for voice in TRAIN_VOICES if voice.engine == "flite")
+    said, wanted = synthesise(voice, [Utterance(text=written), Utterance(text=sounds)], 16_000)
+    np.testing.assert_array_equal(said, wanted)
+
+
 def test_flite_speaks_too() -> None:
     voice = next(voice for voice in TRAIN_VOICES if voice.name == "flite-kal16")
     waveform = synthesise(voice, [Utterance(text="Hello there.", speed=0.9, pitch=1.1)], RATE)[0]

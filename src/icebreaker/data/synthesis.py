@@ -41,6 +41,7 @@ SILENCE_DB = -40.0  # of the peak
 MARGIN_S = 0.1  # silence kept at either end
 ESPEAK_WORDS_PER_MINUTE = 160  # speed 1.0
 TIMEOUT_S = 300
+SOUNDS = {"mhm": "um hum", "hmm": "hum"}  # synthesisers spell them letter by letter, in nearly a second
 EXECUTABLES = {"flite": "flite", "espeak": "espeak-ng", "festival": "festival"}
 
 
@@ -127,6 +128,7 @@ def synthesise(voice: Voice, utterances: Sequence[Utterance], sample_rate: int) 
     for utterance in utterances:
         if not utterance.text[:1].isalpha() or any(mark in utterance.text for mark in '"\\<>'):
             raise ValueError(f"expected plain words that begin with a letter, got {utterance.text!r}")
+    utterances = [replace(utterance, text=_as_it_sounds(utterance.text)) for utterance in utterances]
     if voice.engine == "kokoro":
         return [_speak_naturally(voice, utterance, sample_rate) for utterance in utterances]
     with tempfile.TemporaryDirectory() as name:
@@ -141,6 +143,10 @@ def synthesise(voice: Voice, utterances: Sequence[Utterance], sample_rate: int) 
             _finish(file, utterance.pitch, sample_rate, voice)
             for utterance, file in zip(utterances, files, strict=True)
         ]
+
+
+def _as_it_sounds(text: str) -> str:
+    return " ".join(SOUNDS.get(word.lower(), word) for word in text.split(" "))
 
 
 def trim(waveform: Waveform, sample_rate: int) -> Waveform:
