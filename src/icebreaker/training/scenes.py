@@ -51,7 +51,7 @@ SEARCH_FRAMES = 18  # around the estimated end of a word, for the quietest place
 class SceneConfig:
     """Shares of the kinds of scene (the rest are whole questions), and when a decision is due.
 
-    Recordings end 0.1 s after their last sound, so ``patience_frames = 20`` decides 0.3 s after a speaker's last sound.
+    Recordings end 0.1 s after their last sound, so ``patience_frames = 8`` decides 0.18 s after a speaker's last sound.
     """
 
     pause: float = 0.15  # a silence between two words, the rest, then the answer is due
@@ -69,7 +69,7 @@ class SceneConfig:
     aside_features: str | None = None
     pause_frames: tuple[int, ...] = (30, 170)  # 10 ms each
     tail_frames: tuple[int, ...] = (64, 128)  # silence after the end
-    patience_frames: int = 20  # from the end of a recording to the first chunk that should decide
+    patience_frames: int = 8  # from the end of a recording to the first chunk that should decide
     grace_frames: int = 0  # until then it counts as speech; chunks in between have no label
 
     def __post_init__(self) -> None:
