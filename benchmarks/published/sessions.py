@@ -7,11 +7,13 @@ from torch import Tensor
 
 from benchmarks.published.machine import Machine
 from icebreaker.dialogue.parts import Parts
+from icebreaker.engine.engine import EngineConfig
 
 __all__ = ["AGES_MIN", "ages", "crowds", "positions_at"]
 
 AGES_MIN = (0.5, 1, 2, 5, 10, 15, 20, 30)
 POSITIONS_PER_S = 8.25  # half the time the user speaks (12.5 vectors a second), half the assistant (4 tokens a second)
+CAPACITY = EngineConfig().capacity
 PER_CHUNK = 2  # LLM positions of 160 ms of speech
 
 
@@ -21,10 +23,15 @@ def positions_at(minutes: float) -> int:
 
 
 def ages(parts: Parts, machine: Machine, fits: Callable[[int], bool]) -> Iterator[dict[str, float]]:
-    """One conversation, by its age."""
+    """One conversation, by its age: if nothing is forgotten, and as the engine has it read."""
+    limit = min(parts.settings.context_positions or CAPACITY, CAPACITY)
+    limited = _costs(parts, machine, 1, limit)
     for minutes in AGES_MIN:
         if fits(positions_at(minutes) * parts.llm.cache_bytes_per_position()):
-            yield {"minutes": minutes} | _costs(parts, machine, 1, positions_at(minutes))
+            costs = _costs(parts, machine, 1, positions_at(minutes))
+            served = limited if costs["context"] > limit else costs
+            of_served = {"served_context": served["context"], "served_token_ms": served["token_ms"]}
+            yield {"minutes": minutes} | costs | of_served
 
 
 def crowds(

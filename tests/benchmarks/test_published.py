@@ -40,6 +40,7 @@ def test_every_table_on_the_cpu(tmp_path: Path) -> None:
     assert ticks[1]["naive_ms"] is None
     assert all(0 < row["share"] == pytest.approx(row["floor_ms"] / row["ms"]) for row in ticks)
     assert [row["minutes"] for row in found["ages"]][-1] == 30
+    assert [row["served_context"] for row in found["ages"]] == [min(2048, row["context"]) for row in found["ages"]]
     text = (tmp_path / "run.md").read_text()
     assert text in done.stdout
     assert all(f"#### {title}" in text for title in ("First audio", "By part", "Throughput", "What a conversation"))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ def test_a_model_is_not_given_more_than_it_reads_well(make_room: Callable[..., A
         read.append(len(talking.reading(session.live.config, room=0)))
         context_is_fresh(room, session)
     assert 100 < max(read) <= 160
-    falls = [now < before for before, now in zip(read, read[1:], strict=False)]
+    falls = [now < before for before, now in pairwise(read)]
     assert 1 <= sum(falls) <= 4  # several turns go at a time: what is left is read anew
     assert len(talking.reading(session.live.config, room=0, opening=True)) <= 140  # room for what will be asked
     text = room.engine.device.llm.tokenizer.decode(talking.reading(session.live.config, room=0))
