@@ -184,11 +184,14 @@ def test_mini_config_fits() -> None:
     assert config.conversations
     tokens = load_toml(MINI / "alignment_tokens.toml", AlignmentConfig)
     wide = load_toml(MINI / "alignment_wide.toml", AlignmentConfig)
-    assert config.start_from == config.encoder == wide.output
-    assert wide.start_from == wide.encoder == tokens.output
+    sentences = load_toml(MINI / "alignment_sentences.toml", AlignmentConfig)
+    voices = load_toml(MINI / "alignment_voices.toml", AlignmentConfig)
+    for later, earlier in ((config, voices), (voices, sentences), (sentences, wide), (wide, tokens)):
+        assert later.start_from == later.encoder == earlier.output
+    assert voices.blend_with == sentences.start_from
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
     assert (tokens.start_from, tokens.encoder, tokens.llm) == (before.output, before.encoder, before.llm)
-    assert config.adapter == wide.adapter == tokens.adapter == before.adapter
+    assert config.adapter == voices.adapter == sentences.adapter == wide.adapter == tokens.adapter == before.adapter
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))
 
@@ -222,5 +225,12 @@ def test_ears_can_go_half_of_the_way(finished: AlignmentConfig, tmp_path: Path) 
     for key in ("encoder.layers.0.attention.query.weight", "encoder.embed.norm.weight"):
         torch.testing.assert_close(kept[key], (began[key] + learnt[key]) / 2)
         assert not torch.equal(kept[key], learnt[key])
+    earlier = replace(half, output=str(tmp_path / "round"), blend_with=finished.output)  # begins where ``began`` is
+    run(earlier)
+    blended = load_file(tmp_path / "round" / "model.safetensors")
+    for key in ("encoder.layers.0.attention.query.weight", "adapter.project.weight"):
+        torch.testing.assert_close(blended[key], learnt[key])  # half of itself and half of the same, learnt before
     with pytest.raises(ValueError, match="learnt_share: expected a share above 0, at most 1, got 0"):
         replace(finished, learnt_share=0)
+    with pytest.raises(ValueError, match="blend_with is for a learnt_share below 1"):
+        replace(finished, blend_with=finished.output)

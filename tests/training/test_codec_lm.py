@@ -201,7 +201,7 @@ def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None
 def test_the_configurations_fit() -> None:
     rounds = [
         load_toml(ROOT / "configs" / "mini" / f"{name}.toml", codec_lm.CodecLMTrainingConfig)
-        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more", "codec_lm_wide")
+        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more", "codec_lm_wide", "codec_lm_long")
     ]
     for earlier, later in pairwise(rounds):
         assert later.start_from == earlier.output

@@ -25,7 +25,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
 from icebreaker.training.devices import device_of, moved
-from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, token_ctc_loss
+from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, load_ears, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
 from icebreaker.training.frozen import stays_frozen
@@ -69,6 +69,7 @@ class AlignmentConfig:
     token_ctc_weight: float = 0.0
     leading_space: bool = False  # of the tokens of token_ctc_weight; as in stage adapter_ctc
     learnt_share: float = 1.0  # of the ears in the end; the rest is what they began as (arXiv:2109.01903)
+    blend_with: str | None = None  # or what they were in the folder of an earlier run, several rounds ago
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
@@ -76,6 +77,8 @@ class AlignmentConfig:
     def __post_init__(self) -> None:
         if not 0 < self.learnt_share <= 1:
             raise ValueError(f"learnt_share: expected a share above 0, at most 1, got {self.learnt_share}")
+        if self.blend_with is not None and self.learnt_share == 1:
+            raise ValueError("blend_with is for a learnt_share below 1: nothing is left to be of the earlier ears")
         if self.token_ctc_weight and not self.adapter.vocabulary:
             raise ValueError("token_ctc_weight is for an adapter that looks tokens up; set adapter.vocabulary, too")
 
@@ -137,7 +140,9 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     if ears.adapter.lookup is not None:
         ears.adapter.lookup.follow(llm.embedding.weight)
     prompts.prompt_embeddings.requires_grad_(False)  # they are trained by stage 3
-    began = copy.deepcopy(ears) if config.learnt_share < 1 else None
+    began = None
+    if config.learnt_share < 1:
+        began = load_ears(Path(config.blend_with)) if config.blend_with else copy.deepcopy(ears)
     for module in (ears, prompts, ctc):
         module.to(device)
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
