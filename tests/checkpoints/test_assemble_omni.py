@@ -91,6 +91,7 @@ def test_stages_become_a_bundle_that_speaks(runs: Path, tmp_path: Path, modules:
 def test_a_tuned_llm_goes_along_instead_of_the_first(runs: Path, tmp_path: Path, llm_folder: Path) -> None:
     with_template(llm_folder, runs / "speech_instruct" / "llm")
     changed(runs / "speech_instruct" / "config.json", llm=str(tmp_path / "gone"))
+    changed(tmp_path / "mini" / "encoder_ctc" / "config.json", llm_sha256="0" * 64)  # the LLM before it was tuned
     assemble_omni(runs, tmp_path / "omni")
     assert read_bundle_config(tmp_path / "omni").llm.name == "speech_instruct"
 
