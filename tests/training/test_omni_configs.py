@@ -12,12 +12,13 @@ from icebreaker.training.stages import STAGES
 FOLDER = Path(__file__).parents[2] / "configs" / "mini-llama-omni"
 
 
+@pytest.mark.parametrize("more", ["", "_more"])
 @pytest.mark.parametrize("name", ["units", "unit_vocoder", "speech_instruct", "unit_ctc"])
-def test_stage_files_fit(name: str) -> None:
-    path = FOLDER / f"{name}.toml"
+def test_stage_files_fit(name: str, more: str) -> None:
+    path = FOLDER / f"{name}{more}.toml"
     assert tomllib.loads(path.read_text())["stage"] == name
     config = load_toml(path, STAGES[name][0])
-    assert str(config.output) == f"runs/mini-llama-omni/{name}"
+    assert str(config.output) == f"runs/mini-llama-omni{more.replace('_', '-')}/{name}"
 
 
 def test_the_recipe_fits_and_uses_the_stages_units() -> None:
