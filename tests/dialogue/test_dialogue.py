@@ -108,9 +108,10 @@ def test_first_sound_before_the_text_ends(exact: Parts, question: Tensor) -> Non
     assert first_sound < last_text
 
 
-def test_stream_equals_offline_decode(exact: Parts, question: Tensor) -> None:
-    """What was streamed in steps of three codes is, segment by segment, the codec's offline decode."""
-    parts = replace(exact, settings=replace(exact.settings, codes_per_step=3))
+@pytest.mark.parametrize("silent_codes", [0, 4])
+def test_stream_equals_offline_decode(exact: Parts, question: Tensor, silent_codes: int) -> None:
+    """What was streamed in steps of three codes is, segment by segment, the codec's offline decode, less silence."""
+    parts = replace(exact, settings=replace(exact.settings, codes_per_step=3, silent_codes=silent_codes))
     dialogue = Dialogue(parts)
     state = dialogue.signal(0, Committed(), listen(dialogue, question, dialogue.initial_state([0], CAPACITY)))
     codes: list[list[int]] = [[]]
@@ -130,7 +131,10 @@ def test_stream_equals_offline_decode(exact: Parts, question: Tensor) -> None:
             break
     offline = [parts.codec.decode(torch.tensor([segment]), parts.voice)[0] for segment in codes if segment]
     assert len(offline) > 1
+    offline[0] = offline[0][silent_codes * parts.codec.config.hop_length :]
     torch.testing.assert_close(torch.cat(audio), torch.cat(offline), atol=1e-5, rtol=0)
+    assert reply.spoken[0].start_sample == 0
+    assert reply.spoken[-1].stop_sample == sum(map(len, offline))
 
 
 def test_drifting_batch_equals_rows_alone(exact: Parts, question: Tensor) -> None:

@@ -74,7 +74,7 @@ def assemble_omni(
     stages["encoder"] = _ears(heard)
     weights = weights_of(stages)
     _check_ears(heard, weights)
-    # The encoder may have learnt with another LLM: what reads its frames is the adaptor, and the LLM may be tuned since.
+    # The encoder may have learnt with another LLM: the adaptor reads its frames, and the LLM may have been tuned since.
     check_one_llm([stage for part, stage in stages.items() if part != "encoder"], llm_folder)
     model = _model_config(stages)
     reference = llm_reference(llm_folder, model.llm_dim, embed=embed_llm)

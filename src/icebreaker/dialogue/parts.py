@@ -99,6 +99,8 @@ class DialogueSettings:
         certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
         alignment_layers: of the speech decoder, trained to look at the word they speak (``alignment_layers`` of stage
             codec_lm): they tell which words were heard of a reply that is cut. None: its letters are spread evenly.
+        silent_codes: codes at the beginning of a reply whose sound is left out (ours; not with the official wave-out):
+            a voice taught on recordings that begin in silence begins so, and its listener waits for nothing.
         codes_per_step: codes drawn per step and speaking row; more is faster, fewer is fairer to others.
         transcribe: whether the task embeddings understand our layout of stage 2; the official layout is not known.
         mask_special_codes: never draw bos, sos or pad (the official code may, and then fails).
@@ -119,6 +121,7 @@ class DialogueSettings:
     max_codes: int = 1000
     certainty: float = 1.0
     alignment_layers: tuple[int, ...] = ()
+    silent_codes: int = 0
     codes_per_step: int = 8
     transcribe: bool = True
     mask_special_codes: bool = True
@@ -126,8 +129,9 @@ class DialogueSettings:
     def __post_init__(self) -> None:
         if min(self.max_text_tokens, self.max_codes, self.codes_per_step) < 1 or self.preroll_chunks < 0:
             raise ValueError("max_text_tokens, max_codes and codes_per_step must be at least 1, preroll_chunks 0")
-        if self.context_positions < 0:
-            raise ValueError(f"context_positions: expected 0 or more, got {self.context_positions}")
+        for name in ("context_positions", "silent_codes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if not self.certainty > 0:
             raise ValueError(f"certainty: expected a positive number, got {self.certainty}")
 

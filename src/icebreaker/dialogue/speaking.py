@@ -118,8 +118,12 @@ class Speaker:
             return audio, state
         new, state = self._render(drawn, state) if self.official is None else self._render_official(drawn, state)
         for i, waveform in new.items():
-            audio[i] = waveform
-            state = _heard_next(state, i, len(waveform))
+            now = _speaking(state, i)
+            audio[i] = waveform[now.left_out :]
+            if now.left_out:
+                left_out = max(0, now.left_out - len(waveform))
+                state = _with_reply(state, i, speaking=replace(now, left_out=left_out))
+            state = _heard_next(state, i, len(audio[i]))
         return audio, state
 
     def spans(self, reply: Reply, *, words: bool = False) -> tuple[SpokenSegment, ...]:
@@ -143,7 +147,8 @@ class Speaker:
         segment, hop = span.segment, self.parts.codec.config.hop_length
         hidden = torch.stack(reply.hidden[segment.start : segment.stop])
         ends = word_ends(self.parts, segment.text, self._spoken_text(segment), hidden, codes, whole=whole)
-        return replace(span, words=tuple((letters, span.start_sample + hop * count) for letters, count in ends))
+        start = span.start_sample - min(self._left_out(span.start_sample), hop * len(codes))
+        return replace(span, words=tuple((letters, max(0, start + hop * count)) for letters, count in ends))
 
     def _start(self, index: int, row: Row, reply: Reply, state: DialogueState) -> tuple[Row, DialogueState]:
         segment, *queue = reply.queue
@@ -151,7 +156,8 @@ class Speaker:
         ids = self.parts.llm.tokenizer.encode(text, add_special_tokens=False) if text else []
         if ids:
             wave = self.official.initial_state(reply.packets == 0) if self.official else None
-            speaking = Speaking(segment, self.parts.codec_lm.config.sos, reply.samples, wave=wave)
+            left_out = self._left_out(reply.samples)
+            speaking = Speaking(segment, self.parts.codec_lm.config.sos, reply.samples, wave=wave, left_out=left_out)
             reply = replace(reply, queue=tuple(queue), speaking=speaking)
             state = self._prefill_row(index, ids, torch.stack(reply.hidden[segment.start : segment.stop]), state)
         else:  # nothing in it can be spoken, but the user has seen it pass
@@ -163,8 +169,13 @@ class Speaker:
     def _codes_for(self, seconds: float, now: Speaking) -> int:
         """How many codes give so much new sound, with those whose sound the codec holds back at first."""
         hop = self.parts.codec.config.hop_length
-        held = 0 if self.official else -(-self.stream.delay_samples // hop)
+        held = 0 if self.official else -(-(self.stream.delay_samples + self._left_out(now.start_sample)) // hop)
         return math.ceil(seconds * self.sample_rate / hop) + max(0, held - len(now.history))
+
+    def _left_out(self, start_sample: int) -> int:
+        """Samples of a segment that begins there which nobody is given: of the silence before a reply."""
+        quiet = self.settings.silent_codes if start_sample == 0 and self.official is None else 0
+        return quiet * self.parts.codec.config.hop_length
 
     def _spoken_text(self, segment: Segment) -> str:
         return post_process(segment.text) if self.settings.spoken == "official" else spoken_text(segment.text)

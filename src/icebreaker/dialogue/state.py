@@ -66,6 +66,7 @@ class Speaking:
         start_sample: where its audio begins in the reply.
         wave: carry of the official wave-out; ``None`` with the exact one.
         ended: eos was drawn, or the limit reached.
+        left_out: samples at its beginning that are still to be left out.
     """
 
     segment: Segment
@@ -74,6 +75,7 @@ class Speaking:
     history: tuple[int, ...] = ()
     wave: OfficialWaveState | None = None
     ended: bool = False
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
