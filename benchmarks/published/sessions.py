@@ -25,11 +25,13 @@ def positions_at(minutes: float) -> int:
 def ages(parts: Parts, machine: Machine, fits: Callable[[int], bool]) -> Iterator[dict[str, float]]:
     """One conversation, by its age: if nothing is forgotten, and as the engine has it read."""
     limit = min(parts.settings.context_positions or CAPACITY, CAPACITY)
-    limited = _costs(parts, machine, 1, limit)
+    limited = None
     for minutes in AGES_MIN:
         if fits(positions_at(minutes) * parts.llm.cache_bytes_per_position()):
             costs = _costs(parts, machine, 1, positions_at(minutes))
-            served = limited if costs["context"] > limit else costs
+            if costs["context"] > limit:
+                limited = limited or _costs(parts, machine, 1, limit)
+            served = limited or costs
             of_served = {"served_context": served["context"], "served_token_ms": served["token_ms"]}
             yield {"minutes": minutes} | costs | of_served
 

@@ -113,6 +113,8 @@ def test_the_bundled_model_is_interrupted_through_a_client(slow_mini: Served, cl
     assert cut.heard < len(cut.tokens)
     assert (cut.item.status, whole.item.status) == ("incomplete", "completed")
     assert len(cut.item.text) < len(live.device.llm.tokenizer.decode(cut.tokens).strip())
+    assert whole.item.text == live.device.llm.tokenizer.decode(whole.tokens, skip_special_tokens=True).strip()
+    assert whole.heard == len(whole.tokens) >= 2
     assert whole.item.text.endswith((".", "?"))
     heard = live.device.llm.tokenizer.decode([key for key in live.talking.reading(live.config, room=0) if key >= 0])
     assert cut.item.text in heard
