@@ -17,7 +17,7 @@ from icebreaker.data.features import (
 from icebreaker.errors import DataError
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
 from icebreaker.training.error_rate import edit_distance, error_rates
-from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant
+from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant, smoothed
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 
 
@@ -76,6 +76,23 @@ def test_augment_changes_only_what_it_is_told() -> None:
     noisy, _ = augment(log_mel, FeatureAugmentConfig(noise=1.0, snr_db=(0.0, 0.0)), rng)
     assert (noisy >= log_mel).all()
     assert noisy.mean() > log_mel.mean() + 0.2
+
+
+def test_texture_changes_the_grain_and_not_the_sentence() -> None:
+    """Roughness, sharpness and depth differ from draw to draw; what is loud stays loud, and an average stays."""
+    rng = np.random.default_rng(0)
+    ramp = np.add.outer(np.sin(np.arange(100) / 9), np.cos(np.arange(80) / 7)).astype(np.float32) * 3
+    draws = [augment(ramp, FeatureAugmentConfig(texture=1.0), rng)[0] for _ in range(40)]
+    assert all(draw.dtype == np.float32 and draw.shape == ramp.shape for draw in draws)
+    likeness = [np.corrcoef(draw.ravel(), ramp.ravel())[0, 1] for draw in draws]
+    assert 0.9 < min(likeness) < 0.995 < max(likeness)
+    assert max(abs(float((draw - ramp).mean())) for draw in draws) < 0.05
+    grain = [float(np.abs(np.diff(draw, 2, axis=0)).mean()) for draw in draws]
+    assert max(grain) > 4 * min(grain)
+    np.testing.assert_allclose(smoothed(ramp[:1], 0), ramp[:1], atol=1e-6)  # one frame has no neighbours
+    spike = np.zeros((9, 80), np.float32)
+    spike[4] = 16
+    np.testing.assert_array_equal(smoothed(spike, 0)[:, 0], [0, 0, 1, 4, 6, 4, 1, 0, 0])
 
 
 def test_reverberation_decays_by_60_db_in_the_named_time() -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from icebreaker.audio.fbank import CHUNK_SAMPLES, HISTORY_SAMPLES
+from icebreaker.dialogue.ears import StreamingEars
 from icebreaker.dialogue.state import Utterance
-from icebreaker.engine.hearing import SAMPLE_RATE
+from icebreaker.engine.hearing import PAUSE_MS, SAMPLE_RATE
 from icebreaker.engine.keys import blob_keys
 from icebreaker.engine.listening import MAX_UTTERANCE_S, SHORTEST_REST, Listening
 from icebreaker.engine.memory import Remembered
@@ -89,6 +90,29 @@ class Intake:
         heard.chunks += 1
         self.listening.was_fed(heard)
         return torch.from_numpy(chunk)
+
+    def next_look(self) -> Tensor | None:
+        """The chunk that is under way [2560], went the silence on, if the user has just fallen silent.
+
+        The state head need not wait for its end, 80 ms on average: what it makes of this is forgotten at once. Once for
+        each silence; only where the slot listens in the conversation itself.
+        """
+        heard, live, attention = self.listening.utterance, self.live, self.listening.attention
+        if heard is None or heard.end is not None or not heard.begun or heard.aside or not heard.confirmed:
+            return None
+        dialogue = live.device.dialogue
+        judges = dialogue.turn_head is not None and isinstance(dialogue.ears, StreamingEars)
+        if live.config.turns != "model" or not judges or attention.ear.quiet_ms < PAUSE_MS:
+            return None
+        rest = self.listening.available(heard) - heard.fed
+        if heard.looked_at == attention.quiet_since or not SHORTEST_REST <= rest < CHUNK_SAMPLES:
+            return None
+        if live.slot is None or live.device.row(live.slot).pending is not None:
+            return None  # much is still to be read: for nothing, if it is forgotten again
+        heard.looked_at = attention.quiet_since
+        sound = self.listening.sound_of(heard, heard.fed, heard.fed + rest)
+        silence = sound[-round(PAUSE_MS * SAMPLE_RATE / 1000) :][::-1]
+        return torch.from_numpy(np.concatenate([sound, np.resize(silence, CHUNK_SAMPLES - rest)]))
 
     def chunk_was_heard(self) -> None:
         """The ears have made vectors of it; they are what the slot reads next."""

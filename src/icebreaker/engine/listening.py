@@ -25,6 +25,7 @@ from icebreaker.engine.utterance import Heard
 __all__ = ["SHORTEST_REST", "Listening"]
 
 MAX_UTTERANCE_S = 60.0  # then the turn is over
+DISMISS_MS = 160.0  # of silence after which one verdict dismisses what was said
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
@@ -118,12 +119,23 @@ class Listening:
         heard.takes = heard.takes + 1 if take > patience.take else 0
         paused = quiet_ms >= PAUSE_MS
         heard.opinion = heard.opinion.heard(take, ignore) if paused else Opinion()
-        if heard.ignores and not heard.interrupts and (paused or heard.ignores >= IGNORES):
+        silent = quiet_ms >= DISMISS_MS
+        if heard.ignores and not heard.interrupts and (silent or heard.ignores >= IGNORES):
             self._drop(heard)
         elif (paused and quiet_ms >= patience.silence_needed(heard.opinion)) or heard.takes >= TAKES:
             if not heard.confirmed:
                 self._confirm(heard, now_s)
             self._end(heard, heard.fed)
+
+    def judge_look(self, probabilities: Probabilities) -> None:
+        """The state head's verdict on what was heard so far, were no more to come in this chunk."""
+        heard = self.utterance
+        if heard is None or heard.end is not None:
+            return
+        _, take, ignore = probabilities
+        heard.opinion = heard.opinion.heard(take, ignore)
+        if self.attention.ear.quiet_ms >= self.attention.patience.silence_needed(heard.opinion):
+            self._end(heard, self.attention.window_at)
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""

@@ -137,7 +137,8 @@ class Loop:
         seated = {live.slot.index: live for live in self.lives if live.slot is not None and live.needs_slot}
         for live in list(seated.values()):
             self._guard(live, live.prepare, now)
-        busy = self._hear(seated)
+        busy = self._look_ahead(seated)
+        busy |= self._hear(seated)
         busy |= self._think(seated)
         self._flush()
         busy |= self._answer(seated, now)
@@ -202,6 +203,16 @@ class Loop:
             live.take_slot(self._free.pop())
             live.used_s = now
 
+    def _look_ahead(self, seated: dict[int, Live]) -> bool:
+        """Ask the state heads of those who have just fallen silent, while nobody needs the time more."""
+        if not self._is_calm(seated):
+            return False
+        looks = {i: chunk for i, live in seated.items() if (chunk := live.intake.next_look()) is not None}
+        for index, verdict in (self.device.foresee(looks) if looks else {}).items():
+            live = seated[index]
+            self._guard(live, live.listening.judge_look, verdict)
+        return bool(looks)
+
     def _hear(self, seated: dict[int, Live]) -> bool:
         chunks = {i: chunk for i, live in seated.items() if (chunk := live.intake.next_chunk()) is not None}
         self._fail(self.device.hear(chunks), seated)
@@ -236,8 +247,11 @@ class Loop:
 
     def _guesses(self, seated: dict[int, Live]) -> list[int]:
         """Guessed replies that need text before their first sound, while nobody needs the time more."""
-        calm = all(lead >= URGENT_S for lead in self._leads(seated).values() if lead != GUESSED)
+        calm = self._is_calm(seated)
         return [i for i, live in seated.items() if calm and live.talking.guessing.needs_text]
+
+    def _is_calm(self, seated: dict[int, Live]) -> bool:
+        return all(lead >= URGENT_S for lead in self._leads(seated).values() if lead != GUESSED)
 
     def _leads(self, seated: dict[int, Live]) -> dict[int, float]:
         now = self._clock()

@@ -106,7 +106,7 @@ def slow_down(run: Run, module: nn.Module, factor: float) -> None:
                               (factor, [p for p in group["params"] if id(p) in slow])):  # fmt: skip
             if chosen:
                 groups.append({**settings, "params": chosen, "lr_scale": scale})
-    run.optimizer = torch.optim.AdamW(groups)
+    run.optimizer = type(run.optimizer)(groups)  # its settings are in the groups
 
     def scale_rates(optimizer: torch.optim.Optimizer, *_: object) -> None:
         for group in optimizer.param_groups:

@@ -2,8 +2,8 @@
 
 Far cheaper than on waveforms, so every batch can have its own: energies add by ``logaddexp``, gain is a constant, a
 narrow band is a floor under the bins outside it, late reverberation smears energy forward in time, a longer or shorter
-vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the frames, and a smooth curve over the bins
-is another timbre or another microphone.
+vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the frames, a smooth curve over the bins is
+another timbre or another microphone, and texture is another synthesiser.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FLOOR", "FeatureAugmentConfig", "augment", "coloured_noise"]
+__all__ = ["FLOOR", "FeatureAugmentConfig", "augment", "coloured_noise", "reverberant", "smoothed"]
 
 LogMel = NDArray[np.float32]  # [T, F]
 FLOOR = -15.9424  # digital silence
@@ -28,6 +28,7 @@ class FeatureAugmentConfig:
     max_warp: float = 0.15
     tone: float = 0.0
     tone_db: float = 5.0  # standard deviation of the curve
+    texture: float = 0.0  # of each of: smoother or sharper over bins, over frames, rougher, more or less contrast
     reverb: float = 0.0
     max_decay_frames: float = 25.0  # frames to fall by 60 dB, 10 ms each
     band: float = 0.0
@@ -51,6 +52,8 @@ def augment(
         log_mel = log_mel @ warp_matrix(log_mel.shape[1], 1 + rng.uniform(-config.max_warp, config.max_warp))
     if config.tone and rng.random() < config.tone:
         log_mel = np.maximum(log_mel + tone_curve(log_mel.shape[1], config.tone_db, rng), FLOOR)
+    if config.texture:
+        log_mel = textured(log_mel, config.texture, rng)
     loudest = float(np.sort(log_mel.max(axis=1))[-max(1, len(log_mel) // 10)])
     if rng.random() < config.reverb:
         log_mel = reverberant(log_mel, rng.uniform(5.0, config.max_decay_frames), rng.uniform(-2.0, 0.5))
@@ -81,6 +84,34 @@ def tone_curve(bins: int, spread_db: float, rng: np.random.Generator) -> LogMel:
     """[F]: a smooth random gain around 0, in units of log-mels."""
     curve = np.interp(np.arange(bins), np.linspace(0, bins - 1, 8), rng.normal(0, spread_db, 8))
     return np.asarray((curve - curve.mean()) * np.log(10) / 10, dtype=np.float32)
+
+
+def textured(log_mel: LogMel, share: float, rng: np.random.Generator) -> LogMel:
+    """Another synthesiser's grain: each of four changes a share of the times.
+
+    Voices made by parametric, concatenative and neural synthesis differ in how sharp formants and onsets are, how rough
+    a steady vowel is from frame to frame and how deep its valleys are; no warp or filter turns one into another.
+    """
+    if rng.random() < share:
+        log_mel = log_mel + np.float32(rng.uniform(-0.8, 1.0)) * (smoothed(log_mel, 1) - log_mel)
+    if rng.random() < share:
+        log_mel = log_mel + np.float32(rng.uniform(-0.5, 1.0)) * (smoothed(log_mel, 0) - log_mel)
+    if rng.random() < share:
+        roughness = np.float32(rng.uniform(0.0, 0.9))
+        log_mel = log_mel + roughness * rng.standard_normal(log_mel.shape, dtype=np.float32)
+    if rng.random() < share:
+        average = log_mel.mean(axis=0, keepdims=True)
+        log_mel = average + np.float32(rng.uniform(0.75, 1.25)) * (log_mel - average)
+    return np.maximum(log_mel, np.float32(FLOOR))
+
+
+def smoothed(log_mel: LogMel, axis: int) -> LogMel:
+    """The mean over neighbours along ``axis``, weighted 1 4 6 4 1; ends repeat."""
+    for _ in range(2):
+        padded = np.concatenate([log_mel.take([0], axis), log_mel, log_mel.take([-1], axis)], axis)
+        low, middle, high = (padded.take(np.arange(log_mel.shape[axis]) + shift, axis) for shift in range(3))
+        log_mel = (low + 2 * middle + high) / 4
+    return log_mel
 
 
 def warp_matrix(bins: int, factor: float) -> LogMel:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from icebreaker.errors import TrainingError
 from icebreaker.training import sharded_checkpoint
@@ -18,6 +19,7 @@ from icebreaker.training.checkpoint_file import (
     write_file,
 )
 from icebreaker.training.devices import check_device_name
+from icebreaker.training.muon import Muon, hidden_matrices
 from icebreaker.training.processes import is_main, world
 from icebreaker.training.sharding import recompute, shard_layers
 
@@ -26,7 +28,7 @@ __all__ = ["OptimConfig", "Run", "Stateful", "begun"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with linear warm-up, then cosine decay to ``final_ratio``; ``steps`` is the whole run."""
+    """Linear warm-up, then cosine decay to ``final_ratio``; ``steps`` is the whole run."""
 
     steps: int
     lr: float
@@ -36,6 +38,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.01
     max_grad_norm: float = 5.0
+    optimizer: str = "adamw"  # or "muon", for the hidden matrices: fewer steps, each dearer
     accumulate: int = 1  # batches of a step, of all processes together
     device: str = "auto"  # the GPU of the process, else the CPU; or "cpu", "cuda", "cuda:N"
     dtype: str = "float32"  # or "bfloat16": autocast
@@ -48,6 +51,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.accumulate < 1:
             raise ValueError(f"steps {self.steps} and accumulate {self.accumulate} must be at least 1")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be adamw or muon, got {self.optimizer!r}")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype must be float32 or bfloat16, got {self.dtype!r}")
         check_device_name(self.device)
@@ -98,12 +103,27 @@ class Run:
         self.parameters = [p for m in self.modules.values() for p in m.parameters() if p.requires_grad]
         if not self.parameters:
             raise TrainingError("nothing to train: no parameter requires a gradient")
-        decay = [p for p in self.parameters if p.dim() > 1]
+        self.optimizer = self._optimizer()
+
+    def _optimizer(self) -> torch.optim.AdamW | Muon:
+        config = self.config
+        turned = hidden_matrices(self.modules.values()) if config.optimizer == "muon" else []
+        if any(isinstance(weight, DTensor) for weight in turned):
+            raise TrainingError(
+                'optimizer = "muon" needs whole matrices, and the layers that train are sharded among processes; set '
+                'shard_llm = false, or optimizer = "adamw"'
+            )
+        taken = {id(weight) for weight in turned}
+        decay = [p for p in self.parameters if p.dim() > 1 and id(p) not in taken]
         plain = [p for p in self.parameters if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps,
-        )  # fmt: skip
+        groups: list[dict[str, Any]] = [
+            {"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0},
+        ]  # fmt: skip
+        rate, betas, eps = config.lr, (config.betas[0], config.betas[1]), config.eps
+        if config.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps)
+        groups.append({"params": turned, "weight_decay": config.weight_decay, "orthogonal": True})
+        return Muon(groups, lr=rate, betas=betas, eps=eps)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs; frozen parts are not in it unless they are among ``modules``."""
