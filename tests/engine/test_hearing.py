@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from icebreaker.engine.hearing import PAUSE_MS, AudioBuffer, Ear, Opinion, patience
+from icebreaker.engine.hearing import EARLY_MS, AudioBuffer, Ear, Opinion, patience
 from icebreaker.engine.messages import SessionConfig
 
 
@@ -44,7 +44,7 @@ def test_the_head_shortens_and_lengthens_the_silence() -> None:
     auto = patience(SessionConfig(), 0.5)
     sure, likely, going_on = (Opinion().heard(take, 0.0) for take in (0.6, 0.4, 0.1))
     waits = [auto.silence_needed(opinion) for opinion in (sure, likely, Opinion(), going_on)]
-    assert waits == [PAUSE_MS, 500, 800, 1600]
+    assert waits == [EARLY_MS, 500, 800, 1600]
     assert sure.heard(0.1, 0.0).take == pytest.approx(0.35)
     assert going_on.heard(0.9, 0.0).heard(0.9, 0.0).heard(0.9, 0.0).heard(0.9, 0.0).take == pytest.approx(0.9)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conversing import only, speak
 
-from icebreaker.engine.hearing import PAUSE_MS
+from icebreaker.engine.hearing import EARLY_MS
 from icebreaker.engine.messages import Committed, SessionConfig
 
 SILENCE = np.zeros(16000, np.float32)
@@ -63,7 +63,7 @@ def test_a_turn_does_not_wait_for_the_end_of_a_chunk(
                 break
         assert len(only(events, Committed)) == 1
         ended[looks] = silences[-1]
-    assert PAUSE_MS <= ended[True] <= PAUSE_MS + 32
+    assert EARLY_MS <= ended[True] <= EARLY_MS + 32
     assert ended[True] <= ended[False]
 
 
@@ -92,7 +92,7 @@ def _only_in_silence(listening: Any) -> Callable[..., None]:
     judge = type(listening).judge_chunk
 
     def judged(probabilities: Any, now_s: float) -> None:
-        if listening.attention.ear.quiet_ms >= PAUSE_MS:
+        if listening.attention.ear.quiet_ms >= EARLY_MS:
             judge(listening, probabilities, now_s)
 
     return judged

@@ -11,13 +11,14 @@ import numpy as np
 from icebreaker.audio.vad import WINDOW_SAMPLES
 from icebreaker.engine.messages import SessionConfig, Waveform
 
-__all__ = ["PAUSE_MS", "SAMPLE_RATE", "AudioBuffer", "Ear", "Opinion", "Patience", "patience"]
+__all__ = ["EARLY_MS", "PAUSE_MS", "SAMPLE_RATE", "AudioBuffer", "Ear", "Opinion", "Patience", "patience"]
 
 SAMPLE_RATE = 16000
 WINDOW_MS = 1000 * WINDOW_SAMPLES / SAMPLE_RATE  # 32
 START_WINDOWS = 2  # voiced ones in a row begin speech; a click is over sooner
 HYSTERESIS = 0.15  # below the threshold by this much is silence
-PAUSE_MS = 96.0  # of silence after which the state head has heard the last word, and its verdict is about a pause
+EARLY_MS = 96.0  # of silence after which the state head has heard the last word: it may take the turn if it is sure,
+PAUSE_MS = 160.0  # and after which its verdict is about a pause, and counts whatever it is
 OPINION_CHUNKS = 4  # of 160 ms, whose verdicts count together
 LIKELY = 0.6  # of the probability at which the head is sure
 LISTENING_ON = 0.25  # of the probability that the user goes on, under which "ignore" dismisses nothing
@@ -96,7 +97,8 @@ class Patience:
     """How long the assistant waits. Silences in ms.
 
     Attributes:
-        take: probability of the state head above which ``PAUSE_MS`` of silence end the turn.
+        take: probability of the state head above which the turn ends: after ``EARLY_MS`` of silence by one verdict,
+            later by the mean of all.
         likely: above which ``likely_ms`` end it; below, ``unlikely_ms``.
         likely_ms, unlikely_ms: see there.
         silence_ms: ends the turn where no head judges, or dismisses what it thinks calls for no answer.
@@ -115,7 +117,7 @@ class Patience:
         if not opinion.verdicts:
             return self.silence_ms
         if opinion.take > self.take:
-            return PAUSE_MS
+            return EARLY_MS
         return self.likely_ms if opinion.take > self.likely else self.unlikely_ms
 
     def dismisses(self, opinion: Opinion, quiet_ms: float) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from icebreaker.audio.fbank import CHUNK_SAMPLES, HISTORY_SAMPLES
 from icebreaker.dialogue.ears import StreamingEars
 from icebreaker.dialogue.state import Utterance
-from icebreaker.engine.hearing import PAUSE_MS, SAMPLE_RATE
+from icebreaker.engine.hearing import EARLY_MS, SAMPLE_RATE
 from icebreaker.engine.keys import blob_keys
 from icebreaker.engine.listening import MAX_UTTERANCE_S, SHORTEST_REST, Listening
 from icebreaker.engine.memory import Remembered
@@ -24,6 +24,8 @@ from icebreaker.engine.utterance import Heard
 
 __all__ = ["Intake"]
 
+LOOKS_MS = (EARLY_MS, 480.0)  # of silence, while the state head is asked before a chunk is full,
+LOOK_EVERY_MS = 64.0  # this often
 MIN_ROOM = 64  # LLM positions to be left for a reply when an utterance opens, besides the speech
 
 
@@ -94,24 +96,24 @@ class Intake:
     def next_look(self) -> Tensor | None:
         """The chunk that is under way [2560], went the silence on, if the user has just fallen silent.
 
-        The state head need not wait for its end, 80 ms on average: what it makes of this is forgotten at once. Once for
-        each silence; only where the slot listens in the conversation itself.
+        The state head need not wait for its end, 80 ms on average: what it makes of this is forgotten at once. Only
+        where the slot listens in the conversation itself.
         """
         heard, live, attention = self.listening.utterance, self.live, self.listening.attention
         if heard is None or heard.end is not None or not heard.begun or heard.aside or not heard.confirmed:
             return None
         dialogue = live.device.dialogue
         judges = dialogue.turn_head is not None and isinstance(dialogue.ears, StreamingEars)
-        if live.config.turns != "model" or not judges or attention.ear.quiet_ms < PAUSE_MS:
+        if live.config.turns != "model" or not judges or not LOOKS_MS[0] <= attention.ear.quiet_ms < LOOKS_MS[1]:
             return None
         rest = self.listening.available(heard) - heard.fed
-        if heard.looked_at == attention.quiet_since or not SHORTEST_REST <= rest < CHUNK_SAMPLES:
+        if attention.window_at < heard.looks_from or not SHORTEST_REST <= rest < CHUNK_SAMPLES:
             return None
         if live.slot is None or live.device.row(live.slot).pending is not None:
             return None  # much is still to be read: for nothing, if it is forgotten again
-        heard.looked_at = attention.quiet_since
+        heard.looks_from = attention.window_at + round(LOOK_EVERY_MS * SAMPLE_RATE / 1000)
         sound = self.listening.sound_of(heard, heard.fed, heard.fed + rest)
-        silence = sound[-round(PAUSE_MS * SAMPLE_RATE / 1000) :][::-1]
+        silence = sound[-round(EARLY_MS * SAMPLE_RATE / 1000) :][::-1]
         return torch.from_numpy(np.concatenate([sound, np.resize(silence, CHUNK_SAMPLES - rest)]))
 
     def chunk_was_heard(self) -> None:

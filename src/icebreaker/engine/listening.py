@@ -16,7 +16,7 @@ from icebreaker.dialogue.ears import StreamingEars
 from icebreaker.engine.attention import Attention
 from icebreaker.engine.conversation import Conversation, Refused
 from icebreaker.engine.device import Probabilities
-from icebreaker.engine.hearing import PAUSE_MS, SAMPLE_RATE, AudioBuffer, Ear, Opinion
+from icebreaker.engine.hearing import EARLY_MS, PAUSE_MS, SAMPLE_RATE, AudioBuffer, Ear, Opinion
 from icebreaker.engine.messages import Item, SpeechIgnored, SpeechStarted, Waveform
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
@@ -25,7 +25,6 @@ from icebreaker.engine.utterance import Heard
 __all__ = ["SHORTEST_REST", "Listening"]
 
 MAX_UTTERANCE_S = 60.0  # then the turn is over
-DISMISS_MS = 160.0  # of silence after which one verdict dismisses what was said
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
@@ -119,23 +118,23 @@ class Listening:
         heard.takes = heard.takes + 1 if take > patience.take else 0
         paused = quiet_ms >= PAUSE_MS
         heard.opinion = heard.opinion.heard(take, ignore) if paused else Opinion()
-        silent = quiet_ms >= DISMISS_MS
-        if heard.ignores and not heard.interrupts and (silent or heard.ignores >= IGNORES):
+        sure = self._is_sure(take) if not paused else quiet_ms >= patience.silence_needed(heard.opinion)
+        if heard.ignores and not heard.interrupts and (paused or heard.ignores >= IGNORES):
             self._drop(heard)
-        elif (paused and quiet_ms >= patience.silence_needed(heard.opinion)) or heard.takes >= TAKES:
+        elif sure or heard.takes >= TAKES:
             if not heard.confirmed:
                 self._confirm(heard, now_s)
             self._end(heard, heard.fed)
 
     def judge_look(self, probabilities: Probabilities) -> None:
-        """The state head's verdict on what was heard so far, were no more to come in this chunk."""
+        """The state head's verdict on what was heard so far, were no more to come in this chunk; no is no verdict."""
         heard = self.utterance
-        if heard is None or heard.end is not None:
-            return
-        _, take, ignore = probabilities
-        heard.opinion = heard.opinion.heard(take, ignore)
-        if self.attention.ear.quiet_ms >= self.attention.patience.silence_needed(heard.opinion):
+        if heard is not None and heard.end is None and self._is_sure(probabilities[1]):
             self._end(heard, self.attention.window_at)
+
+    def _is_sure(self, take: float) -> bool:
+        """Whether a verdict ends the turn before it is known that the user has paused."""
+        return self.attention.ear.quiet_ms >= EARLY_MS and take > self.attention.patience.take
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""

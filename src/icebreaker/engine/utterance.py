@@ -33,7 +33,7 @@ class Heard:
         item: what a client added, where it is a recording.
         audio: of that recording; None: the microphone's.
         counts: vectors that the ears had made after each chunk.
-        looked_at: where the silence began in which the state head was asked before the end of a chunk.
+        looks_from: position from which the state head may be asked again before the end of a chunk.
         guessed_at: ``settled`` as it was when a reply was last begun in case that were all.
     """
 
@@ -57,7 +57,7 @@ class Heard:
     item: Item | None = None
     audio: AudioBuffer | None = None
     counts: list[int] = field(default_factory=list)
-    looked_at: int | None = None
+    looks_from: int = 0
     guessed_at: int | None = None
 
     def settles_at(self, position: int) -> int:
