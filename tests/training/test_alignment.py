@@ -186,12 +186,21 @@ def test_mini_config_fits() -> None:
     wide = load_toml(MINI / "alignment_wide.toml", AlignmentConfig)
     sentences = load_toml(MINI / "alignment_sentences.toml", AlignmentConfig)
     voices = load_toml(MINI / "alignment_voices.toml", AlignmentConfig)
-    for later, earlier in ((config, voices), (voices, sentences), (sentences, wide), (wide, tokens)):
+    longer = load_toml(MINI / "alignment_long.toml", AlignmentConfig)
+    for later, earlier in ((config, longer), (longer, voices), (voices, sentences), (sentences, wide), (wide, tokens)):
         assert later.start_from == later.encoder == earlier.output
     assert voices.blend_with == sentences.start_from
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
     assert (tokens.start_from, tokens.encoder, tokens.llm) == (before.output, before.encoder, before.llm)
-    assert config.adapter == voices.adapter == sentences.adapter == wide.adapter == tokens.adapter == before.adapter
+    assert (
+        config.adapter
+        == longer.adapter
+        == voices.adapter
+        == sentences.adapter
+        == wide.adapter
+        == tokens.adapter
+        == before.adapter
+    )
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))
 
