@@ -26,12 +26,16 @@ def test_pieces_queue_and_a_gap_is_an_underrun() -> None:
 
 def test_a_jitter_buffer_holds_the_first_sound_back() -> None:
     playback = Playback(RATE, 0.08)
-    playback.push(1.0, sound(100), "a")
-    playback.push(1.15, sound(100), "a")  # in time: what was there lasts until 1.18
-    playback.push(1.2, sound(100), "b")  # waits for its turn, no longer
-    playback.push(2.0, sound(100), "c")
-    starts = [playback.heard(reply).start_s for reply in "abc"]
-    assert starts == pytest.approx([1.08, 1.28, 2.08])
+    playback.push(1.0, sound(70), "a")
+    playback.push(1.1, sound(100), "a")  # in time: what was there lasts until 1.15
+    playback.push(1.2, sound(50), "b")  # in its turn, and late enough
+    playback.push(2.0, sound(50), "c")
+    assert playback.heard("c").start_s == pytest.approx(2.08)
+    playback.push(2.04, sound(50), "c")  # enough
+    playback.push(3.0, sound(80), "d")  # at once
+    starts = [playback.heard(reply).start_s for reply in "abcd"]
+    assert starts == pytest.approx([1.08, 1.28, 2.04, 3.0])
+    assert playback.heard("c").end_s == pytest.approx(2.14)
     assert playback.underruns == []
 
 
@@ -106,13 +110,13 @@ def test_stopped_while_held_it_was_heard_until_then() -> None:
 
 def test_time_held_is_no_gap() -> None:
     playback = Playback(RATE, 0.08)
-    playback.push(1.0, sound(100), "a")
+    playback.push(1.0, sound(70), "a")
     playback.hold(1.05)  # in the jitter buffer
     playback.go_on(1.25)
     assert playback.heard("a").start_s == pytest.approx(1.28)
     playback.hold(1.4)  # it has run dry
     playback.go_on(1.7)
     playback.push(1.72, sound(100), "a")
-    assert playback.underruns == [(pytest.approx(1.38), pytest.approx(0.04))]
+    assert playback.underruns == [(pytest.approx(1.35), pytest.approx(0.07))]
     playback.push(1.92, sound(100), "a")
     assert len(playback.underruns) == 2, "what was held before counts once"

@@ -48,8 +48,8 @@ class Playback:
     """Pieces play one after the other, each at its arrival or when the one before has ended.
 
     Times are seconds since the playback's own start and are given by the caller, never going back. Sound is sampled
-    at ``sample_rate`` Hz. The first sound of a reply that finds silence waits ``jitter_s``, in case the next is late.
-    While it is held nothing plays, and what was to be heard is heard so much later.
+    at ``sample_rate`` Hz. The first sound of a reply waits until there is ``jitter_s`` of it, in case the next is late,
+    but no longer than that. While it is held nothing plays, and what was to be heard is heard so much later.
     """
 
     def __init__(self, sample_rate: int, jitter_s: float = 0.0) -> None:
@@ -68,6 +68,7 @@ class Playback:
         if goes_on and gap >= LEAST_GAP_S * self.sample_rate:
             self.underruns.append((self._end / self.sample_rate, gap / self.sample_rate))
         self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
+        self._begin(now, response_id)
 
     def hold(self, now_s: float) -> None:
         """Pause at once, and keep what is still to be heard."""
@@ -129,6 +130,15 @@ class Playback:
             if first < last:
                 sound[first - start : last - start] = piece.waveform[first - piece.start : last - piece.start]
         return sound
+
+    def _begin(self, now: int, response_id: str) -> None:
+        """Let a reply of which enough has arrived wait no longer."""
+        first = next(at for at, piece in enumerate(self._pieces) if piece.response_id == response_id)
+        start = max(now, self._pieces[first - 1].end if first else 0)
+        arrived = sum(len(piece.waveform) for piece in self._pieces[first:])
+        if arrived >= round(self.jitter_s * self.sample_rate) and self._pieces[first].start > start:
+            by = start - self._pieces[first].start
+            self._pieces[first:] = [replace(piece, start=piece.start + by) for piece in self._pieces[first:]]
 
     def _at(self, now_s: float) -> int:
         """The sample that is heard then, or would be."""

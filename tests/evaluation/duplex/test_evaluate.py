@@ -49,7 +49,7 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     figures = score(turn, answered, [Word("w", 0.9, 2.2)])
     assert (figures["tor"], figures["underruns"]) == (True, 0)
     assert figures["latency_s"] == pytest.approx(0.4)
-    assert 0.28 <= figures["sound_s"] <= 0.33  # 200 ms of silence, 80 of jitter buffer, and it hears by frames
+    assert 0.2 <= figures["sound_s"] <= 0.25  # 200 ms of silence, and it hears by frames
     assert figures["replies"] == ["the capital of france is paris"]
     reply = answered.replies[0]
     assert (reply.heard_ms, reply.stopped_s, reply.status) == (1500.0, None, "completed")
@@ -75,7 +75,7 @@ def test_turns_pauses_and_barge_ins_are_played_in_time(audio: Path) -> None:
     assert figures["met_speech"] is True
     assert 0 <= figures["silence_s"] <= 0.05
     assert figures["overlap_s"] == pytest.approx(min(figures["silence_s"], SPOKEN_MS / 1000))
-    assert 0.28 <= figures["response_s"] <= 0.33
+    assert 0.2 <= figures["response_s"] <= 0.25
     assert figures["kept_is_beginning"] is True
 
 

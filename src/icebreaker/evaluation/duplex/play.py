@@ -27,7 +27,7 @@ __all__ = ["FRAME_S", "play"]
 Waveform = NDArray[np.float32]
 FRAME_S = 0.04
 FRAME = round(FRAME_S * SAMPLE_RATE)
-JITTER_S = 0.08  # that a listener waits with the first sound of a reply, as the web page does
+JITTER_S = 0.08  # of a reply that a listener waits for before it plays, as the web page does
 WAITS_S = 0.5  # after the user spoke in which a pause of the assistant may be meant
 SETTLED_S = 1.0  # of silence after a complete reply that end a scene early
 
