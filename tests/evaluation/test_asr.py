@@ -8,7 +8,7 @@ from omni_golden import omni_parts
 
 from icebreaker.audio.pcm import load_audio
 from icebreaker.data.manifest import Item
-from icebreaker.dialogue import Dialogue
+from icebreaker.dialogue import Dialogue, DialogueSettings
 from icebreaker.dialogue.parts import OmniParts
 from icebreaker.duplex import SpeechStarted
 from icebreaker.errors import ConfigError
@@ -65,6 +65,7 @@ def test_an_adaptor_that_ends_in_tokens_is_read(mini: Dialogue, tmp_path: Path) 
         features=mini.parts.fbank, encoder=mini.parts.encoder, adaptor=adaptor.eval(), llm=mini.parts.llm,
         unit_ctc=UnitCTC(UnitCTCConfig(llm_dim=256, width=8, layers=1, heads=1, linear_units=8, units=3)),
         vocoder=UnitVocoder(vocoder), chat=mini.parts.chat,
+        settings=DialogueSettings(certainty=16.0),  # a mixture of two like ones need not read as either
     )  # fmt: skip
     dialogue = Dialogue(parts)
     state = dialogue.signal(0, SpeechStarted(), dialogue.initial_state([0], 300))
