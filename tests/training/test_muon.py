@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from icebreaker.training.alignment import slow_down
 from icebreaker.training.loop import OptimConfig, Run
 from icebreaker.training.muon import RMS, Muon, hidden_matrices, orthogonal
 
@@ -61,6 +62,24 @@ def test_only_hidden_matrices_are_turned() -> None:
     torch.testing.assert_close(adamw[0].bias, muon[0].bias)
     for ours, theirs in zip(muon[1:].parameters(), adamw[1:].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_slowed_part_is_still_turned_at_its_own_rate() -> None:
+    """Stage alignment slows the encoder down by rebuilding the optimizer: it stays Muon, matrix by matrix."""
+
+    def moved(factor: float) -> float:
+        torch.manual_seed(4)
+        model = nn.Linear(16, 16)
+        run = Run({"model": model}, OptimConfig(steps=1, lr=1e-2, optimizer="muon", weight_decay=0.0))
+        slow_down(run, model, factor)
+        before = model.weight.detach().clone()
+        model.weight.grad = torch.eye(16) * 1e-5
+        run.optimizer.step()
+        assert isinstance(run.optimizer, Muon)
+        return float((model.weight.detach() - before).norm())
+
+    assert moved(0.25) == pytest.approx(0.25 * moved(1.0), rel=1e-3)
+    assert moved(1.0) == pytest.approx(1e-2 * RMS * 4 * 4, rel=0.3)  # all sixteen directions, whatever the gradient
 
 
 def test_a_run_goes_on_where_its_state_was_saved(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ class Playback:
         if goes_on and gap >= LEAST_GAP_S * self.sample_rate:
             self.underruns.append((self._end / self.sample_rate, gap / self.sample_rate))
         self._pieces.append(Piece(start, np.asarray(waveform, dtype=np.float32), response_id))
-        self._begin(now, response_id)
+        if self.jitter_s:
+            self._begin(now)
 
     def hold(self, now_s: float) -> None:
         """Pause at once, and keep what is still to be heard."""
@@ -131,9 +132,11 @@ class Playback:
                 sound[first - start : last - start] = piece.waveform[first - piece.start : last - piece.start]
         return sound
 
-    def _begin(self, now: int, response_id: str) -> None:
-        """Let a reply of which enough has arrived wait no longer."""
-        first = next(at for at, piece in enumerate(self._pieces) if piece.response_id == response_id)
+    def _begin(self, now: int) -> None:
+        """Let the newest reply, if enough of it has arrived, wait no longer."""
+        first = len(self._pieces) - 1
+        while first and self._pieces[first - 1].response_id == self._pieces[-1].response_id:
+            first -= 1
         start = max(now, self._pieces[first - 1].end if first else 0)
         arrived = sum(len(piece.waveform) for piece in self._pieces[first:])
         if arrived >= round(self.jitter_s * self.sample_rate) and self._pieces[first].start > start:
