@@ -17,7 +17,13 @@ from icebreaker.data.features import (
 from icebreaker.errors import DataError
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, greedy_text, spelled, spelling
 from icebreaker.training.error_rate import edit_distance, error_rates
-from icebreaker.training.feature_augment import FeatureAugmentConfig, augment, reverberant, smoothed
+from icebreaker.training.feature_augment import (
+    FeatureAugmentConfig,
+    augment,
+    coloured_noise,
+    reverberant,
+    smoothed,
+)
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 
 
@@ -152,3 +158,32 @@ def test_error_rates() -> None:
     rates = error_rates(["the cat sat", "hello"], ["the cat", "hallo"])
     assert rates["wer"] == pytest.approx(2 / 4)
     assert rates["cer"] == pytest.approx((4 + 1) / 16)
+
+
+def test_noise_has_the_colours_of_rooms_fans_and_lines() -> None:
+    """Pink noise rises by 6 over the mel bins, white by 11; half of what is drawn lies on either side of 4."""
+    rng = np.random.default_rng(0)
+    drawn = [coloured_noise((400, 80), -3.0, rng) for _ in range(300)]
+    rises = [float(noise[:, -8:].mean() - noise[:, :8].mean()) for noise in drawn]
+    assert np.mean(rises) == pytest.approx(3.6, abs=0.5)
+    assert min(rises) < -2
+    assert max(rises) > 8
+    loudest = [float(np.log(np.exp(noise).mean(axis=0)).max()) for noise in drawn]
+    assert np.median(loudest) == pytest.approx(-3.0, abs=0.6)  # the level drifts
+
+
+def test_babble_is_other_speech_so_many_decibels_below() -> None:
+    speech = np.full((50, 80), -12.0, np.float32)
+    speech[10:30] = 2.0
+    one = np.full((7, 80), -14.0, np.float32)
+    one[3] = 5.0  # loud for a frame of seven
+    config = FeatureAugmentConfig(babble=1.0, babble_db=(10.0, 10.0))
+    said, stretch = augment(speech, config, np.random.default_rng(3), other=lambda: one)
+    level = 2.0 - 10 * np.log(10) / 10
+    assert stretch == 1.0
+    assert np.allclose(said[10:30], np.logaddexp(2.0, level), atol=0.12)
+    silent = np.r_[said[:10], said[30:]]
+    assert silent.max() == pytest.approx(level, abs=np.log(4) + 1e-4)
+    assert silent.max() >= level - 1e-4
+    assert 1 / 7 - 0.1 < (silent[:, 0] > level - 0.1).mean() <= 4 / 7 + 0.1
+    assert np.array_equal(augment(speech, config, np.random.default_rng(3))[0], speech)  # nobody else is there

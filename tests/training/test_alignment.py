@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -187,20 +188,14 @@ def test_mini_config_fits() -> None:
     sentences = load_toml(MINI / "alignment_sentences.toml", AlignmentConfig)
     voices = load_toml(MINI / "alignment_voices.toml", AlignmentConfig)
     longer = load_toml(MINI / "alignment_long.toml", AlignmentConfig)
-    for later, earlier in ((config, longer), (longer, voices), (voices, sentences), (sentences, wide), (wide, tokens)):
+    revoiced = load_toml(MINI / "alignment_revoiced.toml", AlignmentConfig)
+    rounds = (config, revoiced, longer, voices, sentences, wide, tokens)
+    for later, earlier in pairwise(rounds):
         assert later.start_from == later.encoder == earlier.output
     assert voices.blend_with == sentences.start_from
     before = load_toml(MINI / "adapter_ctc.toml", AdapterCTCConfig)
     assert (tokens.start_from, tokens.encoder, tokens.llm) == (before.output, before.encoder, before.llm)
-    assert (
-        config.adapter
-        == longer.adapter
-        == voices.adapter
-        == sentences.adapter
-        == wide.adapter
-        == tokens.adapter
-        == before.adapter
-    )
+    assert all(each.adapter == before.adapter for each in rounds)
     with pytest.raises(ValueError, match="looks tokens up"):
         replace(config, adapter=replace(config.adapter, vocabulary=0))
 

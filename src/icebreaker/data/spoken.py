@@ -43,6 +43,7 @@ SPEEDS = (0.88, 1.15)
 PITCHES = (0.88, 1.14)
 WIDE_SPEEDS = (0.8, 1.3)  # of sentences and of more questions
 WIDE_PITCHES = (0.8, 1.28)
+MORE_OTHERS = 0.2  # of ``more`` natural recordings: sentences that nobody answers
 LEAST_USES = 5  # a word in fewer answers than this is never held out
 
 
@@ -111,7 +112,8 @@ def build_natural(
 ) -> int:
     """As ``build_questions``, in natural voices and averages of two of them; all that is held out is answered.
 
-    ``more`` questions of train are spoken by Kokoro alone, whose many speakers are dear.
+    ``more`` sentences of train, a fifth of them nobody's question, are spoken by Kokoro alone, whose many speakers are
+    dear.
 
     Returns:
         The number of recordings.
@@ -127,7 +129,7 @@ def build_natural(
     rng.shuffle(scripts)
     more_rng = random.Random(f"more-natural-{seed}")  # its own, and behind: the recordings above stay what they are
     many = tuple(voice for voice in NATURAL_VOICES if voice.engine_voice != HIBARI)
-    for asked in asked_and_others(text / "train.jsonl", (), more, 0.0, more_rng):
+    for asked in asked_and_others(text / "train.jsonl", others, more, MORE_OTHERS, more_rng):
         scripts.append(_script(asked, "train", _natural_voice(more_rng, many), more_rng))
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 

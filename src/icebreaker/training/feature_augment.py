@@ -6,6 +6,7 @@ vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the f
 another timbre or another microphone, and texture is another synthesiser.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ __all__ = ["FLOOR", "FeatureAugmentConfig", "augment", "coloured_noise", "reverb
 
 LogMel = NDArray[np.float32]  # [T, F]
 FLOOR = -15.9424  # digital silence
+TILT = (-2.0, 10.0)  # of noise
+TALKERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +37,20 @@ class FeatureAugmentConfig:
     band: float = 0.0
     noise: float = 0.0
     snr_db: tuple[float, ...] = (3.0, 30.0)
+    babble: float = 0.0  # where others are given: one to four of them talk at once, further away
+    babble_db: tuple[float, ...] = (8.0, 25.0)
     gain: float = 0.0
     gain_db: tuple[float, ...] = (-25.0, 6.0)
 
 
 def augment(
-    log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Generator, eagerness: float = 1.0
-) -> tuple[LogMel, float]:
-    """``log_mel`` [T, F] changed (a share ``eagerness`` of the times), and by how much it became longer in time."""
+    log_mel: LogMel, config: FeatureAugmentConfig, rng: np.random.Generator, eagerness: float = 1.0,
+    other: Callable[[], LogMel] | None = None,
+) -> tuple[LogMel, float]:  # fmt: skip
+    """``log_mel`` [T, F] changed (a share ``eagerness`` of the times), and by how much it became longer in time.
+
+    ``other`` draws the speech [T', F] of somebody else, for babble.
+    """
     stretch = 1.0
     if rng.random() >= eagerness:
         return log_mel, stretch
@@ -60,6 +69,8 @@ def augment(
     if rng.random() < config.noise:
         level = loudest - rng.uniform(config.snr_db[0], config.snr_db[1]) * np.log(10) / 10
         log_mel = np.logaddexp(log_mel, coloured_noise(log_mel.shape, level, rng))
+    if config.babble and other is not None and rng.random() < config.babble:
+        log_mel = np.logaddexp(log_mel, _babble(len(log_mel), loudest, config, rng, other))
     if rng.random() < config.band:
         low, high = int(rng.integers(0, 12)), int(rng.integers(52, 76))  # about 300 to 3400 Hz at the narrowest
         log_mel = log_mel.copy()
@@ -71,13 +82,31 @@ def augment(
 
 
 def coloured_noise(shape: tuple[int, ...], level: float, rng: np.random.Generator) -> LogMel:
-    """Noise of a smooth random spectrum and a slowly moving level, its loudest bin around ``level``."""
+    """Noise of a smooth random spectrum and a slowly moving level, its loudest bin around ``level``.
+
+    From below brown to nearly white: the last of 80 mel bins, which are the wider the higher, has of brown noise 1, of
+    pink 6 and of white 11 more than the first, in natural logarithms of power.
+    """
     frames, bins = shape
-    spectrum = np.interp(np.arange(bins), np.linspace(0, bins - 1, 6), rng.normal(0, 1.8, 6))
+    spectrum = np.interp(np.arange(bins), np.linspace(0, bins - 1, 6), rng.normal(0, 1.3, 6))
+    spectrum += np.linspace(0.0, rng.uniform(*TILT), bins)
     spectrum -= spectrum.max()
     drift = np.interp(np.arange(frames), np.linspace(0, frames, 6), rng.normal(0, rng.uniform(0, 1), 6))
     spread = rng.standard_normal((frames, bins), dtype=np.float32) * np.float32(0.5) - np.float32(0.12)
     return np.asarray(spread + (level + spectrum)[None].astype(np.float32) + drift[:, None].astype(np.float32))
+
+
+def _babble(
+    frames: int, loudest: float, config: FeatureAugmentConfig, rng: np.random.Generator, other: Callable[[], LogMel]
+) -> LogMel:
+    """One to four others [T, F], each from a random place on and looped, equally loud."""
+    level = loudest - rng.uniform(config.babble_db[0], config.babble_db[1]) * np.log(10) / 10
+    talk = list[LogMel]()
+    for _ in range(int(rng.integers(1, TALKERS + 1))):
+        said = other()
+        looped = np.take(said, np.arange(frames) + int(rng.integers(len(said))), axis=0, mode="wrap")
+        talk.append(looped + np.float32(level - said.max()))
+    return np.asarray(np.logaddexp.reduce(talk), dtype=np.float32)
 
 
 def tone_curve(bins: int, spread_db: float, rng: np.random.Generator) -> LogMel:

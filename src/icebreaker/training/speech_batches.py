@@ -35,6 +35,9 @@ class SpeechConfig:
     natural: str | None = None  # neural voices: questions and sentences
     natural_features: str | None = None
     natural_weight: float = 0.3  # share of them in training batches
+    revoiced: str | None = None  # some of all of these in voices nobody has heard
+    revoiced_features: str | None = None
+    revoiced_weight: float = 0.3  # share of them in training batches
     answered_share: float | None = None  # of the other synthetic speech, that with an answer; default: as it comes
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
@@ -80,6 +83,10 @@ class SpeechSource:
         if config.natural and config.natural_features and config.natural_weight > 0:
             self.natural = len(self.stores)
             self.stores.append(FeatureStore(Path(config.natural), Path(config.natural_features)))
+        self.revoiced: int | None = None
+        if config.revoiced and config.revoiced_features and config.revoiced_weight > 0:
+            self.revoiced = len(self.stores)
+            self.stores.append(FeatureStore(Path(config.revoiced), Path(config.revoiced_features)))
         if config.sentences and config.sentence_features and not with_answer:
             self.stores.append(FeatureStore(Path(config.sentences), Path(config.sentence_features)))
         pool: list[tuple[int, Row]] = []
@@ -125,27 +132,26 @@ class SpeechSource:
     def _weights(self) -> NDArray[np.float64]:
         """How likely each recording of the pool is, from the shares of its kind."""
         config = self.config
-        human = np.array([index == self.human for index, _ in self.pool])
-        natural = np.array([index == self.natural for index, _ in self.pool])
-        plain = ~human & ~natural
+        stores = np.array([index for index, _ in self.pool])
+        set_apart = (
+            (self.human, config.human_weight), (self.natural, config.natural_weight),
+            (self.revoiced, config.revoiced_weight),
+        )  # fmt: skip
+        kinds = [(stores == store, weight) for store, weight in set_apart if store in stores]
+        plain = ~np.any([kind for kind, _ in kinds], axis=0) if kinds else np.ones(len(stores), dtype=bool)
         asked = np.array([self.stores[index].items[row.item].answer is not None for index, row in self.pool]) & plain
-        shares = (config.human_weight if human.any() else 0.0, config.natural_weight if natural.any() else 0.0)
         as_it_comes = asked.sum() / max(1, plain.sum())
         answered = as_it_comes if config.answered_share is None else config.answered_share
-        rest = 1 - sum(shares)
+        rest = 1 - sum(weight for _, weight in kinds)
         weights = np.zeros(len(self.pool))
-        for kind, total in (
-            (human, shares[0]),
-            (natural, shares[1]),
-            (asked, rest * answered),
-            (plain & ~asked, rest * (1 - answered)),
-        ):
+        for kind, total in (*kinds, (asked, rest * answered), (plain & ~asked, rest * (1 - answered))):
             weights[kind] = total / max(1, kind.sum())
+        natural = stores == self.natural
         if natural.any():  # a voice counts by the root of its recordings, lest the one that is cheap to make drowns all
             voices = [self.stores[index].items[row.item].voice for index, row in self.pool if index == self.natural]
             counts = Counter(voices)
             roots = np.array([counts[voice] ** -0.5 for voice in voices])
-            weights[natural] = shares[1] * roots / roots.sum()
+            weights[natural] = config.natural_weight * roots / roots.sum()
         return np.asarray(weights / weights.sum())
 
     def _usable(self, store: FeatureStore, splits: Sequence[str]) -> list[Row]:
@@ -161,8 +167,13 @@ class SpeechSource:
     ) -> SpeechBatch:
         config, cuts, starts, ends, items = self.config, list[Tensor](), list[int](), list[int](), list[Item]()
         eagerness = min(1.0, seed[1] / max(1, change.ramp_batches))
+
+        def other() -> NDArray[np.float32]:
+            index, row = entries[int(rng.integers(len(entries)))]
+            return self.stores[index].fbank(row, row.speech_start, row.speech_end)
+
         for index, row in entries:
-            fbank, stretch = augment(self.stores[index].fbank(row), change, rng, eagerness)
+            fbank, stretch = augment(self.stores[index].fbank(row), change, rng, eagerness, other)
             start, end = round(row.speech_start * stretch), min(round(row.speech_end * stretch), len(fbank))
             lead = int(rng.integers(0, config.max_lead_frames + 1))
             if lead > start:  # more silence than is stored: the stored one again

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_damaged_scenes_are_named(line: str, tmp_path: Path) -> None:
 def test_too_few_questions(items: list[Item], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least two"):
         build_scenes(items[:1], tmp_path, BuildConfig())
+
+
+def test_questions_for_one_word_are_left_out(items: list[Item], tmp_path: Path) -> None:
+    """Its answer would be as short as an uh-huh, which takes no turn however right it is."""
+    answers = ("Paris.", "A week has seven days.", "A lemon is yellow.")
+    asked = [replace(item, answer=answer) for item, answer in zip(items, answers, strict=True)]
+    build_scenes(asked, tmp_path, BuildConfig(per_kind=3, ask_back=False))
+    turns = of_kind(tmp_path, "turn")
+    assert {scene.parts[0].audio.resolve() for scene in turns} == {item.audio.resolve() for item in items[1:]}
+    with pytest.raises(DataError, match="got 1; an answer of 3 words or fewer"):
+        build_scenes(asked[:2], tmp_path, BuildConfig())
 
 
 def bench_sample(root: Path, task: str, name: str, annotation: tuple[str, object] | None, words: object = None) -> None:

@@ -18,7 +18,7 @@ from icebreaker.audio.pcm import load_audio, save_wav
 from icebreaker.data.augment import babble, band_limit, pink_noise, white_noise
 from icebreaker.data.manifest import Item
 from icebreaker.errors import DataError
-from icebreaker.evaluation.duplex.metrics import Word
+from icebreaker.evaluation.duplex.metrics import SHORT_WORDS, Word
 from icebreaker.evaluation.duplex.scenes import Cue, Echo, Part, Scene, write_scenes
 from icebreaker.evaluation.duplex.words import sounding
 from icebreaker.evaluation.question_sets import spread
@@ -72,7 +72,7 @@ def build_scenes(
     """Write scenes with recordings under ``out``; what is there already is not made again.
 
     Args:
-        items: spoken questions, with their texts.
+        items: spoken questions, with their texts; those whose written answer is too short to count as a turn stay out.
         out: the folder; ``scenes.jsonl`` appears in it when all is done.
         config: how many, and how.
         talkers: recordings of other people, for babble; without them there is none.
@@ -81,8 +81,12 @@ def build_scenes(
     Raises:
         DataError: there are too few questions.
     """
+    items = [item for item in items if item.answer is None or len(item.answer.split()) > SHORT_WORDS]
     if len(items) < 2:
-        raise DataError(f"expected at least two spoken questions to build scenes from, got {len(items)}")
+        raise DataError(
+            f"expected at least two spoken questions to build scenes from, got {len(items)}; an answer of "
+            f"{SHORT_WORDS} words or fewer cannot be told from an uh-huh, so questions for one do not count"
+        )
     builder = _Builder(spread(items, 3 * config.per_kind), out, config, talkers)
     scenes, total = list[Scene](), config.per_kind * len(builder.kinds)
     for kind, make in builder.kinds.items():

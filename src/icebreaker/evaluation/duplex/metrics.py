@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 __all__ = [
-    "Span", "Word", "backchannels", "latency_s", "longest_s", "overlap_s", "runs", "stop_s", "takes_turn",
+    "SHORT_WORDS", "Span", "Word", "backchannels", "latency_s", "longest_s", "overlap_s", "runs", "stop_s",
+    "takes_turn",
 ]  # fmt: skip
 
 SHORT_S, SHORT_WORDS = 1.0, 3  # what spans less and has no more words takes no turn
