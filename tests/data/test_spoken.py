@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from icebreaker.data.build import DataConfig, build
 from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
 from icebreaker.data.recording import Script
-from icebreaker.data.sentences import REQUEST_FILES, asked_and_others
+from icebreaker.data.sentences import REQUEST_FILES, asked_and_others, levelled
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
 from tests.data.tiny_countries import write_countries
@@ -93,6 +94,33 @@ def test_more_questions_leave_the_others_as_they_were(source: Path, out: Path) -
     assert len(after) == 5
     assert all(item.split == "train" and item.answer for item in after.values())
     assert len({item.text for item in after.values()}) == 5
+
+
+def test_words_that_are_seldom_said_are_said_more(source: Path, out: Path) -> None:
+    """In more recordings, behind the others."""
+    manifest = out / "questions" / "manifest.jsonl"
+    build("questions", CONFIG, source=source, out=out, progress=ignore)
+    before = read_manifest(manifest)
+    build("questions", replace(CONFIG, level_questions=40), source=source, out=out, progress=ignore)
+    after = read_manifest(manifest)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 40
+    assert all(item.split == "train" and item.answer for item in after[len(before) :])
+
+
+def test_the_word_that_was_said_least_is_said_next(tmp_path: Path) -> None:
+    questions = ["What is the capital of Peru?", "What is the capital of Chile?", "Are you happy?"]
+    text = tmp_path / "train.jsonl"
+    text.write_text("".join(json.dumps({"id": q, "system": None, "turns": [{"text": q}, {"text": "Yes."}]}) + "\n"
+                            for q in questions))  # fmt: skip
+    said = ["what is the capital of peru"] * 10
+    drawn = Counter(asked.text for asked in levelled(text, said, 8, random.Random(0)))
+    assert drawn == {"What is the capital of Chile?": 4, "Are you happy?": 4}
+    drawn = Counter(asked.text for asked in levelled(text, said, 50, random.Random(0)))
+    assert (
+        drawn["Are you happy?"] == drawn["What is the capital of Chile?"] == drawn["What is the capital of Peru?"] + 10
+    )
+    assert levelled(text, said, 0, random.Random(0)) == []
 
 
 def test_sentences_come_from_every_source_and_no_text_is_in_two_splits(source: Path, tmp_path: Path, out: Path) -> None:

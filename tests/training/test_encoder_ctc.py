@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from speech import write_questions
 
 from icebreaker.config import load_toml
 from icebreaker.models.encoder import EncoderConfig
+from icebreaker.training import speech_batches
 from icebreaker.training.encoder_ctc import ChunkConfig, EncoderCTCConfig, draw_chunks, run
 from icebreaker.training.loop import OptimConfig
 from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
@@ -119,6 +121,28 @@ def test_natural_voices_have_their_share_of_the_batches(config: EncoderCTCConfig
     assert all(item.audio.is_relative_to(tmp_path) and item.split == "valid" for item in held_out.items)
     run(replace(config, data=data, optim=replace(config.optim, steps=1)))
     assert "natural_cer" in json.loads((Path(config.output) / "config.json").read_text())["evaluation"]
+
+
+def test_revoiced_recordings_have_their_share_and_rare_words_are_heard_more(
+    config: EncoderCTCConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revoiced = write_questions(tmp_path / "revoiced")
+    data = replace(config.data, revoiced=revoiced[0], revoiced_features=revoiced[1], revoiced_weight=0.25)
+    source = SpeechSource(data)
+    new = np.array([source.stores[index].items[row.item].audio.is_relative_to(tmp_path) for index, row in source.pool])
+    assert new.any()
+    assert source.weights[new].sum() == pytest.approx(0.25)
+    monkeypatch.setattr(speech_batches, "SELDOM", 1)
+    levelled = SpeechSource(replace(data, rare_words=0.5))
+    assert levelled.weights[new].sum() == pytest.approx(0.25)
+    texts = [source.stores[index].items[row.item].text for index, row in source.pool]
+    uses = Counter(word for text in texts for word in set(text.split()))
+    rarest = np.array([min(uses[word] for word in text.split()) for text in texts])
+    for kind in (new, ~new):
+        assert np.allclose(source.weights[kind], source.weights[kind][0])
+        as_drawn = levelled.weights[kind] * rarest[kind] ** 0.5
+        assert np.allclose(as_drawn, as_drawn[0])
+    assert len(set(rarest)) > 1
 
 
 def test_mini_configs_fit() -> None:

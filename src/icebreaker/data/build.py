@@ -40,6 +40,7 @@ class DataConfig:
     questions: int = 7500
     held_out_questions: int = 500
     more_questions: int = 0  # in all voices that cost little
+    level_questions: int = 0  # that have words which the others seldom say
     other_questions_share: float = 0.35  # sentences that are no questions of the corpus, for breadth
     natural: int = 5000  # of the neural voices, see neural_voices.py
     held_out_natural: int = 80
@@ -82,8 +83,10 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
             return _text(config, source, text)
         case "questions":
             size, held_out = config.questions, config.held_out_questions
-            more = config.more_questions
-            return build_questions(source, text, out / part, items=size, held_out=held_out, more=more, **asked)
+            more, level = config.more_questions, config.level_questions
+            return build_questions(
+                source, text, out / part, items=size, held_out=held_out, more=more, level=level, **asked
+            )
         case "natural":
             size, held_out = config.natural, config.held_out_natural
             more = config.more_natural

@@ -1,20 +1,23 @@
 """Where the sentences that are spoken come from: our own conversations, and sets of others. Knows no voice or audio."""
 
 import gzip
+import heapq
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from icebreaker.data.corpus import read_conversations
 from icebreaker.data.corpus_memory import was_cut
 from icebreaker.data.relations import split_of
-from icebreaker.data.text import is_speakable
+from icebreaker.data.text import is_speakable, normalise
 from icebreaker.errors import DataError
 
 __all__ = [
-    "REQUEST_FILES", "Asked", "asked_and_others", "breadth", "chat_sentences", "distinct_answers", "draw", "requests",
+    "REQUEST_FILES", "Asked", "asked_and_others", "breadth", "chat_sentences", "distinct_answers", "draw", "levelled",
+    "requests",
 ]  # fmt: skip
 
 SPLITS = ("train", "valid", "test")
@@ -41,6 +44,38 @@ def asked_and_others(
     rng.shuffle(asked)
     asked = asked[: size - round(size * other_share)]
     return asked + [Asked(sentence) for sentence in draw(others, size - len(asked), rng)]
+
+
+def levelled(conversations: Path, spoken: Iterable[str], size: int, rng: random.Random) -> list[Asked]:
+    """``size`` first questions, each drawn for the word that has been said least, so that all come to be said as often.
+
+    Every distinct question once is hundreds of times "the capital of" and a few times each country: ears miss the words
+    that they have heard a few dozen times, and no others. The same question may come many times, for many voices.
+
+    Args:
+        conversations: a file of them.
+        spoken: what is said already.
+        size: how many.
+        rng: of every choice.
+    """
+    asked = _first_questions(conversations)
+    with_word: dict[str, list[Asked]] = defaultdict(list)
+    for question in asked:
+        for word in set(normalise(question.text).split()):
+            with_word[word].append(question)
+    uses = Counter(word for sentence in spoken for word in set(normalise(sentence).split()))
+    waiting = [(uses[word], word) for word in with_word]
+    heapq.heapify(waiting)
+    drawn = list[Asked]()
+    while waiting and len(drawn) < size:
+        count, word = heapq.heappop(waiting)
+        if count < uses[word]:  # it was said with another since
+            heapq.heappush(waiting, (uses[word], word))
+            continue
+        drawn.append(rng.choice(with_word[word]))
+        uses.update(set(normalise(drawn[-1].text).split()))
+        heapq.heappush(waiting, (uses[word], word))
+    return drawn
 
 
 def distinct_answers(text: Path) -> list[str]:

@@ -20,6 +20,7 @@ from icebreaker.data.sentences import (
     chat_sentences,
     distinct_answers,
     draw,
+    levelled,
     requests,
 )
 from icebreaker.data.spread import Spread, here
@@ -56,6 +57,7 @@ def build_questions(
     held_out: int = 500,
     other_share: float = 0.35,
     more: int = 0,
+    level: int = 0,
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
@@ -71,6 +73,7 @@ def build_questions(
         held_out: recordings in valid, and in test.
         other_share: of the recordings of every split.
         more: further first questions of train, in more voices, tempi and pitches; at most as many as there are.
+        level: still further ones, the same again and again where they have words that are seldom said.
         seed: of every choice.
         workers: synthesisers at a time.
         progress: called with the recordings done so far and their total.
@@ -93,6 +96,11 @@ def build_questions(
     for asked in asked_and_others(text / "train.jsonl", (), more, 0.0, more_rng):
         scripts.append(_script(asked, "train", _any_of(MORE_VOICES, more_rng), more_rng, WIDE_SPEEDS, WIDE_PITCHES))
     rng.shuffle(scripts)
+    level_rng = random.Random(f"level-questions-{seed}")
+    said = [script.text for script in scripts if script.split == "train"]
+    for asked in levelled(text / "train.jsonl", said, level, level_rng):
+        voice = _any_of(MORE_VOICES, level_rng)
+        scripts.append(_script(asked, "train", voice, level_rng, WIDE_SPEEDS, WIDE_PITCHES))
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 

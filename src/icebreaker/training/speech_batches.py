@@ -20,6 +20,8 @@ from icebreaker.training.feature_augment import FeatureAugmentConfig, augment
 
 __all__ = ["SpeechBatch", "SpeechConfig", "SpeechSource"]
 
+SELDOM = 30  # a word in fewer recordings may be a slip or a name that nobody needs
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechConfig:
@@ -39,6 +41,7 @@ class SpeechConfig:
     revoiced_features: str | None = None
     revoiced_weight: float = 0.3  # share of them in training batches
     answered_share: float | None = None  # of the other synthetic speech, that with an answer; default: as it comes
+    rare_words: float = 0.0  # weight of a recording within its kind: uses of its rarest word to the power of minus this
     frames_per_batch: int = 5000  # fbank frames, padding included: 10 ms each
     max_lead_frames: int = 64  # silence kept in front, drawn uniformly
     max_tail_frames: int = 32  # and behind
@@ -144,14 +147,15 @@ class SpeechSource:
         answered = as_it_comes if config.answered_share is None else config.answered_share
         rest = 1 - sum(weight for _, weight in kinds)
         weights = np.zeros(len(self.pool))
-        for kind, total in (*kinds, (asked, rest * answered), (plain & ~asked, rest * (1 - answered))):
-            weights[kind] = total / max(1, kind.sum())
+        texts = [self.stores[index].items[row.item].text for index, row in self.pool]
+        odds = _rarity(texts) ** config.rare_words
         natural = stores == self.natural
         if natural.any():  # a voice counts by the root of its recordings, lest the one that is cheap to make drowns all
             voices = [self.stores[index].items[row.item].voice for index, row in self.pool if index == self.natural]
             counts = Counter(voices)
-            roots = np.array([counts[voice] ** -0.5 for voice in voices])
-            weights[natural] = config.natural_weight * roots / roots.sum()
+            odds[natural] *= [counts[voice] ** -0.5 for voice in voices]
+        for kind, total in (*kinds, (asked, rest * answered), (plain & ~asked, rest * (1 - answered))):
+            weights[kind] = total * odds[kind] / max(odds[kind].sum(), 1e-12)
         return np.asarray(weights / weights.sum())
 
     def _usable(self, store: FeatureStore, splits: Sequence[str]) -> list[Row]:
@@ -190,6 +194,13 @@ class SpeechSource:
         lengths = torch.tensor([len(cut) for cut in cuts])
         fbanks = torch.nn.utils.rnn.pad_sequence(cuts, batch_first=True)
         return SpeechBatch(fbanks, lengths, starts, ends, items, seed)
+
+
+def _rarity(texts: Sequence[str]) -> NDArray[np.float64]:
+    """One over the recordings that have the rarest word of each; below ``SELDOM`` all are alike."""
+    words = [set(text.split()) for text in texts]
+    uses = Counter(word for each in words for word in each)
+    return np.array([1 / max(SELDOM, min((uses[word] for word in each), default=SELDOM)) for each in words])
 
 
 def _spoken(row: Row) -> int:
