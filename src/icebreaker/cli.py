@@ -49,6 +49,7 @@ class DataKind(StrEnum):
     answers = "answers"
     human = "human"
     asides = "asides"
+    words = "words"
     revoiced = "revoiced"
     features = "features"
     instruct_s2s = "instruct-s2s"

@@ -15,7 +15,7 @@ from icebreaker.data.build import DataConfig, build
 from icebreaker.data.features import FeatureStore
 from icebreaker.data.manifest import read_manifest
 from icebreaker.data.recording import Script
-from icebreaker.data.sentences import REQUEST_FILES, asked_and_others, levelled
+from icebreaker.data.sentences import REQUEST_FILES, asked_and_others, levelled, word_lists
 from icebreaker.data.synthesis import Utterance, Voice
 from icebreaker.errors import DataError
 from tests.data.tiny_countries import write_countries
@@ -121,6 +121,22 @@ def test_the_word_that_was_said_least_is_said_next(tmp_path: Path) -> None:
         drawn["Are you happy?"] == drawn["What is the capital of Chile?"] == drawn["What is the capital of Peru?"] + 10
     )
     assert levelled(text, said, 0, random.Random(0)) == []
+
+
+def test_lists_have_every_word_as_often(source: Path, out: Path, tmp_path: Path) -> None:
+    text = tmp_path / "questions.jsonl"
+    questions = ["What is the capital of Peru?", "What is the capital of Chile?", "Are you happy?"]
+    text.write_text("".join(json.dumps({"id": q, "system": None, "turns": [{"text": q}, {"text": "Yes."}]}) + "\n"
+                            for q in questions))  # fmt: skip
+    lists = word_lists(text, 500, random.Random(0))
+    uses = Counter(word for listed in lists for word in listed.replace(",", "").split())
+    assert uses.keys() == {"what", "is", "the", "capital", "of", "peru", "chile", "are", "you", "happy"}
+    assert max(uses.values()) - min(uses.values()) <= 1
+    assert {len(listed.split()) for listed in lists} == {3, 4, 5, 6}
+    assert 0.4 < sum("," in listed for listed in lists) / 500 < 0.6
+    assert build("words", replace(CONFIG, words=6), source=source, out=out, progress=ignore) == 6
+    items = read_manifest(out / "words" / "manifest.jsonl")
+    assert all(item.split == "train" and item.answer is None and "," not in item.text for item in items)
 
 
 def test_sentences_come_from_every_source_and_no_text_is_in_two_splits(source: Path, tmp_path: Path, out: Path) -> None:

@@ -127,7 +127,16 @@ def test_revoiced_recordings_have_their_share_and_rare_words_are_heard_more(
     config: EncoderCTCConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revoiced = write_questions(tmp_path / "revoiced")
-    data = replace(config.data, revoiced=revoiced[0], revoiced_features=revoiced[1], revoiced_weight=0.25)
+    data = replace(
+        config.data, revoiced=revoiced[0], revoiced_features=revoiced[1], revoiced_weight=0.25, words=revoiced[0],
+        word_features=revoiced[1], words_weight=0.1,
+    )  # fmt: skip
+    both = SpeechSource(data)
+    stores = np.array([index for index, _ in both.pool])
+    assert both.words is not None
+    assert both.weights[stores == both.words].sum() == pytest.approx(0.1)
+    assert SpeechSource(data, with_answer=True).words is None
+    data = replace(data, words=None)
     source = SpeechSource(data)
     new = np.array([source.stores[index].items[row.item].audio.is_relative_to(tmp_path) for index, row in source.pool])
     assert new.any()

@@ -1,8 +1,8 @@
 """All the mini model's data by one configuration. Knows nothing of the command line or of training.
 
-``text`` comes first; ``questions``, ``natural`` and ``answers`` speak it; ``sentences`` and ``human`` stand alone;
-``asides`` needs ``human`` and ``answers``; ``revoiced`` takes what there is to be heard; ``features`` comes last, for
-the stages that listen. ``out`` gets a folder for each.
+``text`` comes first; ``questions``, ``natural``, ``words`` and ``answers`` speak it; ``sentences`` and ``human`` stand
+alone; ``asides`` needs ``human`` and ``answers``; ``revoiced`` takes what there is to be heard; ``features`` comes last,
+for the stages that listen. ``out`` gets a folder for each.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,17 @@ from icebreaker.data.features import build_features
 from icebreaker.data.human import build_human
 from icebreaker.data.recording import Progress
 from icebreaker.data.revoiced import build_revoiced
-from icebreaker.data.spoken import build_answers, build_natural, build_questions, build_sentences
+from icebreaker.data.spoken import build_answers, build_natural, build_questions, build_sentences, build_words
 from icebreaker.data.spread import Spread, here
 from icebreaker.errors import DataError
 
 __all__ = ["DataConfig", "Part", "build"]
 
-Part = Literal["text", "questions", "natural", "sentences", "answers", "human", "asides", "revoiced", "features"]
+Part = Literal[
+    "text", "questions", "natural", "sentences", "answers", "human", "asides", "words", "revoiced", "features"
+]
 
-HEARD = ("questions", "natural", "sentences", "human", "asides", "revoiced")  # what has features
+HEARD = ("questions", "natural", "sentences", "human", "asides", "words", "revoiced")  # what has features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class DataConfig:
     more_natural: int = 0  # questions, of Kokoro alone
     sentences: int = 16_000
     asides: int = 600  # of each kind
+    words: int = 12_000  # lists of them
     revoiced: int = 15_000  # recordings of the parts before in other voices, see revoice.py
     answers: int | None = None  # distinct answers that are spoken; None: all of them
     other_answers_share: float = 0.5
@@ -74,7 +77,7 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
         ValueError: no such part.
     """
     text = out / "text"
-    if part in ("questions", "natural", "answers") and not (text / "test.jsonl").is_file():
+    if part in ("questions", "natural", "answers", "words") and not (text / "test.jsonl").is_file():
         raise DataError(f"{text}: no conversations to speak; run `icebreaker data text` first")
     how: dict[str, Any] = {"workers": config.workers, "progress": progress, "spread": spread, "seed": config.seed}
     asked: dict[str, Any] = {"other_share": config.other_questions_share, **how}
@@ -98,6 +101,8 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
             return build_answers(source, text, out / part, items=config.answers, other_share=share, **how)
         case "asides":
             return build_asides(out, out / part, items=config.asides, **how)
+        case "words":
+            return build_words(text, out / part, items=config.words, **how)
         case "revoiced":
             return build_revoiced(out, out / part, items=config.revoiced, **how)
         case "features":

@@ -17,12 +17,14 @@ from icebreaker.errors import DataError
 
 __all__ = [
     "REQUEST_FILES", "Asked", "asked_and_others", "breadth", "chat_sentences", "distinct_answers", "draw", "levelled",
-    "requests",
+    "requests", "word_lists",
 ]  # fmt: skip
 
 SPLITS = ("train", "valid", "test")
 REQUEST_FILES = ("clinc-utterances", "slurp-sentences", "snips-queries")
 FEWEST_WORDS, MOST_WORDS = 3, 11
+FEWEST_LISTED, MOST_LISTED = 3, 6
+COMMAS = 0.5  # of the lists
 
 
 class Asked(NamedTuple):
@@ -76,6 +78,23 @@ def levelled(conversations: Path, spoken: Iterable[str], size: int, rng: random.
         uses.update(set(normalise(drawn[-1].text).split()))
         heapq.heappush(waiting, (uses[word], word))
     return drawn
+
+
+def word_lists(conversations: Path, size: int, rng: random.Random) -> list[str]:
+    """``size`` lists of three to six words of the first questions, every word about as often as any other.
+
+    An LLM's token for a whole word has to be heard some hundred times before ears know it, and a question holds one
+    seldom word at most.
+    """
+    words = sorted({word for asked in _first_questions(conversations) for word in normalise(asked.text).split()})
+    waiting, lists = list[str](), list[str]()
+    for _ in range(size):
+        while len(waiting) < MOST_LISTED:
+            waiting += rng.sample(words, len(words))
+        count = rng.randint(FEWEST_LISTED, MOST_LISTED)
+        listed, waiting = waiting[:count], waiting[count:]
+        lists.append((", " if rng.random() < COMMAS else " ").join(listed))
+    return lists
 
 
 def distinct_answers(text: Path) -> list[str]:

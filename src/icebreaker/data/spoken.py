@@ -22,6 +22,7 @@ from icebreaker.data.sentences import (
     draw,
     levelled,
     requests,
+    word_lists,
 )
 from icebreaker.data.spread import Spread, here
 from icebreaker.data.synthesis import (
@@ -36,7 +37,7 @@ from icebreaker.data.synthesis import (
 )
 from icebreaker.data.text import normalise
 
-__all__ = ["build_answers", "build_natural", "build_questions", "build_sentences"]
+__all__ = ["build_answers", "build_natural", "build_questions", "build_sentences", "build_words"]
 
 QUESTION_RATE = 16_000
 ANSWER_RATE = 24_000
@@ -168,6 +169,29 @@ def build_sentences(
         for sentence in draw(list(dict.fromkeys(texts[split])), size, rng):
             scripts.append(_script(Asked(sentence), split, _any_of(voices, rng), rng, WIDE_SPEEDS, WIDE_PITCHES))
     rng.shuffle(scripts)
+    return record(scripts, out, QUESTION_RATE, workers, progress, spread)
+
+
+def build_words(
+    text: Path,
+    out: Path,
+    *,
+    items: int = 12_000,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+    spread: Spread = here,
+) -> int:
+    """Speak lists of the words of the corpus, all of them train, in all voices that cost little.
+
+    Returns:
+        The number of recordings.
+    """
+    rng = random.Random(f"words-{seed}")
+    scripts = [
+        _script(Asked(listed), "train", _any_of(MORE_VOICES, rng), rng, WIDE_SPEEDS, WIDE_PITCHES)
+        for listed in word_lists(text / "train.jsonl", items, rng)
+    ]
     return record(scripts, out, QUESTION_RATE, workers, progress, spread)
 
 

@@ -27,10 +27,13 @@ from icebreaker.training.stage_files import stage_config
 
 __all__ = ["DryRun", "check_data", "dry_run"]
 
-MANIFESTS = dict.fromkeys(("questions", "sentences", "human", "natural", "revoiced", "asides", "answers"), 16_000)  # Hz
+MANIFESTS = dict.fromkeys(
+    ("questions", "sentences", "human", "natural", "words", "revoiced", "asides", "answers"), 16_000
+)  # Hz
 FEATURES = {
     "question_features": "questions", "human_features": "human", "sentence_features": "sentences",
-    "natural_features": "natural", "revoiced_features": "revoiced", "aside_features": "asides",
+    "natural_features": "natural", "word_features": "words", "revoiced_features": "revoiced",
+    "aside_features": "asides",
 }  # fmt: skip
 STAGE_FOLDERS = ("encoder", "alignment", "codec_lm", "codec")
 SHORTER = {"recordings": 64, "statistics_rows": 64, "evaluate_recordings": 4, "head_scenes": 0}

@@ -37,6 +37,9 @@ class SpeechConfig:
     natural: str | None = None  # neural voices: questions and sentences
     natural_features: str | None = None
     natural_weight: float = 0.3  # share of them in training batches
+    words: str | None = None  # lists of the words that matter
+    word_features: str | None = None
+    words_weight: float = 0.2  # share of them in training batches
     revoiced: str | None = None  # some of all of these in voices nobody has heard
     revoiced_features: str | None = None
     revoiced_weight: float = 0.3  # share of them in training batches
@@ -86,6 +89,10 @@ class SpeechSource:
         if config.natural and config.natural_features and config.natural_weight > 0:
             self.natural = len(self.stores)
             self.stores.append(FeatureStore(Path(config.natural), Path(config.natural_features)))
+        self.words: int | None = None
+        if config.words and config.word_features and config.words_weight > 0 and not with_answer:
+            self.words = len(self.stores)
+            self.stores.append(FeatureStore(Path(config.words), Path(config.word_features)))
         self.revoiced: int | None = None
         if config.revoiced and config.revoiced_features and config.revoiced_weight > 0:
             self.revoiced = len(self.stores)
@@ -138,7 +145,7 @@ class SpeechSource:
         stores = np.array([index for index, _ in self.pool])
         set_apart = (
             (self.human, config.human_weight), (self.natural, config.natural_weight),
-            (self.revoiced, config.revoiced_weight),
+            (self.words, config.words_weight), (self.revoiced, config.revoiced_weight),
         )  # fmt: skip
         kinds = [(stores == store, weight) for store, weight in set_apart if store in stores]
         plain = ~np.any([kind for kind, _ in kinds], axis=0) if kinds else np.ones(len(stores), dtype=bool)
