@@ -1,8 +1,8 @@
 """All the mini model's data by one configuration. Knows nothing of the command line or of training.
 
 ``text`` comes first; ``questions``, ``natural``, ``words`` and ``answers`` speak it; ``sentences`` and ``human`` stand
-alone; ``asides`` needs ``human`` and ``answers``; ``revoiced`` takes what there is to be heard; ``features`` comes last,
-for the stages that listen. ``out`` gets a folder for each.
+alone; ``asides`` needs ``human`` and ``answers``; ``revoiced`` takes what there is to be heard; ``features`` comes
+last, for the stages that listen. ``out`` gets a folder for each.
 """
 
 from dataclasses import dataclass
