@@ -13,7 +13,7 @@ from tiny_folder import write_llm
 
 from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import load_toml
-from icebreaker.data.manifest import Item
+from icebreaker.data.manifest import Item, read_manifest, write_manifest
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
@@ -23,7 +23,7 @@ from icebreaker.training.alignment import AlignmentConfig, run, slow_down
 from icebreaker.training.ears import Chat
 from icebreaker.training.llm_layout import continue_greedily, ids_of, pack, score
 from icebreaker.training.loop import OptimConfig, Run
-from icebreaker.training.speech_batches import SpeechConfig
+from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
 
 MINI = Path(__file__).parents[2] / "configs" / "mini"
 
@@ -114,6 +114,22 @@ def test_tokens_come_first_and_the_llm_after_them(finished: AlignmentConfig, tmp
     assert all(torch.equal(before[key], after[key]) for key in before if key.startswith("encoder."))
     steps = [json.loads(line) for line in (tmp_path / "llm" / "metrics.jsonl").read_text().splitlines()]
     assert {"answer", "transcript"} & steps[0].keys()
+
+
+def test_a_batch_without_answers_teaches_nothing_where_answers_are_all_there_is(
+    finished: AlignmentConfig, tmp_path: Path
+) -> None:
+    words, features = write_questions(tmp_path / "words")
+    write_manifest(Path(words), [replace(item, answer=None) for item in read_manifest(Path(words))])
+    data = replace(finished.data, words=words, word_features=features, words_weight=0.999, frames_per_batch=150)
+    assert not any(item.answer for item in SpeechSource(data).batch(0).items)
+    alone = replace(
+        finished, output=str(tmp_path / "out"), data=data, optim=replace(finished.optim, steps=1), ctc_weight=0.0,
+        transcript_weight=0.0, answered_only=True,
+    )  # fmt: skip
+    run(alone)
+    (row,) = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[:1]]
+    assert (row["step"], row["loss"]) == (1, 0.0)
 
 
 def test_slow_down_scales_the_rate_of_one_module() -> None:

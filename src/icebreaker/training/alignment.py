@@ -207,6 +207,8 @@ class _Stage:
             ids = [heard_ids(self.llm, batch.items[i], leading_space=config.leading_space) for i in known]
             parts["token_ctc"] = token_ctc_loss(lookup, [heard.vectors[i] for i in known], ids)
             loss = loss + config.token_ctc_weight * parts["token_ctc"]
+        if not loss.requires_grad:  # nobody in the batch has an answer, and nothing else is learnt
+            loss = loss + 0.0 * heard.frames.sum()
         return loss, parts
 
     def llm_loss(self, batch: SpeechBatch, heard: Heard, known: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
