@@ -121,7 +121,7 @@ class Listening:
         sure = self._is_sure(take) if not paused else quiet_ms >= patience.silence_needed(heard.opinion)
         if heard.ignores and not heard.interrupts and (paused or heard.ignores >= IGNORES):
             self._drop(heard)
-        elif sure or heard.takes >= TAKES:
+        elif (sure or heard.takes >= TAKES) and self._is_somebody(heard):
             if not heard.confirmed:
                 self._confirm(heard, now_s)
             self._end(heard, heard.fed)
@@ -129,12 +129,16 @@ class Listening:
     def judge_look(self, probabilities: Probabilities) -> None:
         """The state head's verdict on what was heard so far, were no more to come in this chunk; no is no verdict."""
         heard = self.utterance
-        if heard is not None and heard.end is None and self._is_sure(probabilities[1]):
+        if heard is not None and heard.end is None and self._is_sure(probabilities[1]) and self._is_somebody(heard):
             self._end(heard, self.attention.window_at)
 
     def _is_sure(self, take: float) -> bool:
         """Whether a verdict ends the turn before it is known that the user has paused."""
         return self.attention.ear.quiet_ms >= EARLY_MS and take > self.attention.patience.take
+
+    def _is_somebody(self, heard: Heard) -> bool:
+        """Whether the state head may take the turn: its own voice sounds to it like anybody's."""
+        return heard.confirmed or self.attention.is_the_user
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""
