@@ -81,24 +81,12 @@ class SpeechSource:
     def __init__(self, config: SpeechConfig, *, with_answer: bool = False) -> None:
         self.config, self.with_answer = config, with_answer
         self.stores = [FeatureStore(Path(config.questions), Path(config.question_features))]
-        self.human: int | None = None  # which store is of human speech
-        if config.human and config.human_features and config.human_weight > 0 and not with_answer:
-            self.human = len(self.stores)
-            self.stores.append(FeatureStore(Path(config.human), Path(config.human_features)))
-        self.natural: int | None = None
-        if config.natural and config.natural_features and config.natural_weight > 0:
-            self.natural = len(self.stores)
-            self.stores.append(FeatureStore(Path(config.natural), Path(config.natural_features)))
-        self.words: int | None = None
-        if config.words and config.word_features and config.words_weight > 0 and not with_answer:
-            self.words = len(self.stores)
-            self.stores.append(FeatureStore(Path(config.words), Path(config.word_features)))
-        self.revoiced: int | None = None
-        if config.revoiced and config.revoiced_features and config.revoiced_weight > 0:
-            self.revoiced = len(self.stores)
-            self.stores.append(FeatureStore(Path(config.revoiced), Path(config.revoiced_features)))
-        if config.sentences and config.sentence_features and not with_answer:
-            self.stores.append(FeatureStore(Path(config.sentences), Path(config.sentence_features)))
+        unanswered = 0.0 if with_answer else 1.0
+        self.human = self._add(config.human, config.human_features, config.human_weight * unanswered)
+        self.natural = self._add(config.natural, config.natural_features, config.natural_weight)
+        self.words = self._add(config.words, config.word_features, config.words_weight * unanswered)
+        self.revoiced = self._add(config.revoiced, config.revoiced_features, config.revoiced_weight)
+        self._add(config.sentences, config.sentence_features, unanswered)
         pool: list[tuple[int, Row]] = []
         for index, store in enumerate(self.stores):
             pool += [(index, row) for row in self._usable(store, ("train",))]
@@ -106,6 +94,13 @@ class SpeechSource:
             raise DataError(f"{config.questions}: no training recording of at most {config.max_frames} frames")
         self.pool = sorted(pool, key=lambda entry: (_spoken(entry[1]), entry[1].item))
         self.weights = self._weights()
+
+    def _add(self, manifest: str | None, features: str | None, weight: float) -> int | None:
+        """Which store these recordings are, where there are any and they are wanted."""
+        if not (manifest and features and weight > 0):
+            return None
+        self.stores.append(FeatureStore(Path(manifest), Path(features)))
+        return len(self.stores) - 1
 
     def batches(self, start: int) -> Iterator[SpeechBatch]:
         """Endless training batches from micro-batch ``start`` on."""
@@ -155,7 +150,7 @@ class SpeechSource:
         rest = 1 - sum(weight for _, weight in kinds)
         weights = np.zeros(len(self.pool))
         texts = [self.stores[index].items[row.item].text for index, row in self.pool]
-        odds = _rarity(texts) ** config.rare_words
+        odds = _rarity(texts) ** config.rare_words if config.rare_words else np.ones(len(texts))
         natural = stores == self.natural
         if natural.any():  # a voice counts by the root of its recordings, lest the one that is cheap to make drowns all
             voices = [self.stores[index].items[row.item].voice for index, row in self.pool if index == self.natural]

@@ -164,8 +164,7 @@ class _Stage:
         ears, rows = self.hearing.ears, config.questions.rows
         assert isinstance(ears, ChunkedEars)
         chunks = ears.encoder.config.chunk_size, ears.encoder.config.left_chunks
-        cuts = SpeechSource(config.cuts, with_answer=config.answer_weight > 0)
-        pool = listen(ears.encoder, chunks, draw(cuts, config.recordings))
+        pool = listen(ears.encoder, chunks, draw(SpeechSource(config.cuts, with_answer=True), config.recordings))
         return lambda first: (
             ([row.item for row in batch], padded(batch, ears.device)) for batch in drawn(pool, rows, seed, first)
         )
