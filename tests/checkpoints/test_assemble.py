@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from icebreaker.dialogue.parts import DialogueSettings
 from icebreaker.errors import CheckpointError
 from icebreaker.models.llm import LLM
 from icebreaker.models.llm_folder import folder_sha256
+from icebreaker.models.ngram import NGram
 from icebreaker.nn.weights import weights_sha256
 
 
@@ -119,6 +121,23 @@ def test_an_unpacked_bundle_is_put_together_again_as_it_was(runs: Path, tmp_path
     earlier, later = (read_bundle_config(tmp_path / name) for name in ("mini", "second"))
     assert (earlier.model, earlier.llm) == (later.model, later.llm)
     assert (tmp_path / "mini" / "MODEL_CARD.md").read_text() == (tmp_path / "second" / "MODEL_CARD.md").read_text()
+
+
+def test_a_language_comes_along(runs: Path, tmp_path: Path) -> None:
+    language = NGram.counted([((0, 1, 2), 1), ((1, 2), 2)], vocabulary=6, order=2)
+    save(runs / "ngram", {"language": language}, {"language": to_mapping(language.config)})
+    assemble(runs, tmp_path / "mini", storage="float16")
+    unpack(tmp_path / "mini", tmp_path / "again")
+    assemble(tmp_path / "again", tmp_path / "second", storage="float16")
+    for name in ("mini", "second"):
+        found = load_bundle(tmp_path / name).language
+        assert found is not None
+        assert found.config == language.config
+        for order in (1, 2):
+            assert torch.equal(getattr(found, f"keys{order}"), getattr(language, f"keys{order}"))
+        tokens = np.arange(6)
+        np.testing.assert_allclose(found.log_p((1,), tokens), language.log_p((1,), tokens), atol=5e-3)
+    assert "language" in (tmp_path / "mini" / "MODEL_CARD.md").read_text()
 
 
 def test_a_stage_that_is_run_again_takes_its_earlier_place_in_the_card(

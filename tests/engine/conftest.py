@@ -77,14 +77,15 @@ def make_room(parts: Parts) -> Callable[..., Room]:
         max_text_tokens: int | None = None,
         alignment_layers: tuple[int, ...] = (),
         context_positions: int = 0,
+        of: Parts = parts,
         **options: float,
     ) -> Room:
         settings = replace(
-            parts.settings, max_text_tokens=max_text_tokens or parts.settings.max_text_tokens,
+            of.settings, max_text_tokens=max_text_tokens or of.settings.max_text_tokens,
             alignment_layers=alignment_layers, context_positions=context_positions,
         )  # fmt: skip
         sizes = {"max_sessions": 8, "slots": 3, "capacity": 512, **options}
-        return Room(replace(parts, settings=settings), EngineConfig(**sizes), store)  # type: ignore[arg-type]
+        return Room(replace(of, settings=settings), EngineConfig(**sizes), store)  # type: ignore[arg-type]
 
     return make
 

@@ -20,9 +20,10 @@ from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import encoder_ctc
 from icebreaker.training.adapter_ctc import AdapterCTCConfig
 from icebreaker.training.alignment import AlignmentConfig, run, slow_down
-from icebreaker.training.ears import Chat
+from icebreaker.training.ears import Chat, load_ears
 from icebreaker.training.llm_layout import continue_greedily, ids_of, pack, score
 from icebreaker.training.loop import OptimConfig, Run
+from icebreaker.training.spec_augment import SpecAugmentConfig
 from icebreaker.training.speech_batches import SpeechConfig, SpeechSource
 
 MINI = Path(__file__).parents[2] / "configs" / "mini"
@@ -166,6 +167,24 @@ def test_greedy_continuation_matches_the_library(finished: AlignmentConfig) -> N
         for _ in range(5):
             ours.append(int(llm.model(input_ids=torch.tensor([ours])).logits[0, -1].argmax()))
         assert row == ours[len(ids) :]
+
+
+def test_a_layer_in_the_middle_may_spell_and_the_encoder_grow(config: AlignmentConfig, tmp_path: Path) -> None:
+    """With the character loss alone, what is above its layer does not learn."""
+    deeper = replace(
+        config, output=str(tmp_path / "deep"), doubled_layers=(1,), ctc_layer=1, ctc_weight=1.0, token_ctc_weight=0.0,
+        transcript_weight=0.0, answer_share=0.0, encoder_lr_scale=1.0, spec_augment=SpecAugmentConfig(time_masks=0),
+    )  # fmt: skip
+    run(deeper)
+    ears = load_ears(tmp_path / "deep")
+    assert ears.encoder.config.layers == TOY.layers + 1
+    before = load_file(Path(config.encoder) / "model.safetensors")
+    learnt, above = (ears.encoder.layers[i].attention.query.weight for i in (0, 1))  # type: ignore[union-attr]
+    assert not torch.equal(learnt, before["encoder.layers.0.attention.query.weight"])  # type: ignore[arg-type]
+    torch.testing.assert_close(above, before["encoder.layers.0.attention.query.weight"], atol=1e-3, rtol=0)  # type: ignore[arg-type]
+    assert not ears.encoder.layers[1].attention.out.weight.any()  # type: ignore[union-attr,operator]
+    with pytest.raises(ValueError, match="ctc_layer: expected a layer from 1"):
+        replace(config, ctc_layer=-1)
 
 
 def test_pack_pads_on_the_right() -> None:

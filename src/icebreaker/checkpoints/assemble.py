@@ -10,13 +10,14 @@ from pathlib import Path
 
 from icebreaker.checkpoints.bundle import BundleConfig, Storage, write_bundle
 from icebreaker.checkpoints.card import model_card
-from icebreaker.checkpoints.modules import PARTS, ModelConfig
+from icebreaker.checkpoints.modules import LANGUAGE, PARTS, ModelConfig
 from icebreaker.checkpoints.stage_folders import (
     Stage,
     check_one_llm,
     earlier_card,
     find_stage,
     llm_reference,
+    read_stage,
     sizes_together,
     stage_records,
     weights_of,
@@ -77,6 +78,8 @@ def assemble(
     """
     llm_folder = llm or _trained_llm(runs)
     stages = {part: find_stage(runs, SOURCES[part], "configs/mini") for part in PARTS}
+    if (counted := read_stage(runs / "ngram")) is not None:
+        stages[LANGUAGE] = counted
     model = _model_config(stages)
     weights = weights_of(stages)
     check_one_llm(stages.values(), llm_folder)
@@ -106,4 +109,6 @@ def _model_config(stages: Mapping[str, Stage]) -> ModelConfig:
             "turn_hidden": judged.config.get("head_hidden", 0),
         },
     }
+    if LANGUAGE in stages:
+        values[LANGUAGE] = stages[LANGUAGE].entry(LANGUAGE)
     return sizes_together(ModelConfig, values)

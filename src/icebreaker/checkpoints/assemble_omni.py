@@ -13,6 +13,7 @@ from torch import Tensor
 
 from icebreaker.checkpoints.bundle import BundleConfig, Storage, write_bundle
 from icebreaker.checkpoints.card import model_card
+from icebreaker.checkpoints.modules import LANGUAGE
 from icebreaker.checkpoints.omni_modules import OmniModelConfig
 from icebreaker.checkpoints.stage_folders import (
     Stage,
@@ -69,6 +70,8 @@ def assemble_omni(
         CheckpointError: a stage is missing or unfinished, or two do not belong together.
     """
     stages = {part: find_stage(runs, (stage,), CONFIGS) for part, stage in SOURCES.items()}
+    if (counted := read_stage(runs / "ngram")) is not None:
+        stages[LANGUAGE] = counted
     heard = stages["adaptor"]
     llm_folder = llm or _trained_llm(heard)
     stages["encoder"] = _ears(heard)
@@ -126,6 +129,8 @@ def _model_config(stages: dict[str, Stage]) -> OmniModelConfig:
         "chat": heard.entry("chat"),
         "instruction": heard.entry("instruction"),
     }
+    if LANGUAGE in stages:
+        values[LANGUAGE] = stages[LANGUAGE].entry(LANGUAGE)
     return sizes_together(OmniModelConfig, values)
 
 

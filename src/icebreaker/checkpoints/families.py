@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from icebreaker.checkpoints.modules import PARTS, ModelConfig, build_modules, parts_of
+from icebreaker.checkpoints.modules import LANGUAGE, PARTS, ModelConfig, build_modules, parts_of
 from icebreaker.checkpoints.omni_modules import OMNI_PARTS, OmniModelConfig, build_omni_modules, omni_parts_of
 from icebreaker.dialogue.parts import DialogueSettings, OmniParts, Parts
 from icebreaker.models.llm import LLM
@@ -21,7 +21,8 @@ def family_of(model: AnyModel) -> str:
 
 def part_names(model: AnyModel) -> tuple[str, ...]:
     """Names of a model's parts, the first word of each of its weights."""
-    return PARTS if isinstance(model, ModelConfig) else OMNI_PARTS
+    parts = PARTS if isinstance(model, ModelConfig) else OMNI_PARTS
+    return parts if model.language is None else (*parts, LANGUAGE)
 
 
 def build(model: AnyModel) -> nn.ModuleDict:

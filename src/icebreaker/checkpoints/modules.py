@@ -17,12 +17,23 @@ from icebreaker.models.codec import Codec, CodecConfig
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
+from icebreaker.models.ngram import NGram, NGramConfig
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 
-__all__ = ["PARTS", "ModelConfig", "PromptsConfig", "build_modules", "check_width", "fill_modules", "parts_of"]
+__all__ = [
+    "LANGUAGE",
+    "PARTS",
+    "ModelConfig",
+    "PromptsConfig",
+    "build_modules",
+    "check_width",
+    "fill_modules",
+    "parts_of",
+]
 
 PARTS = ("encoder", "adapter", "prompts", "turn_head", "codec_lm", "codec")
+LANGUAGE = "language"  # a part of either family that a model may lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,7 @@ class ModelConfig:
     Attributes:
         chat: ``tokenizer``: by the chat template of the LLM's tokenizer; ``official``: ChatML, cut as the official
             code cuts it.
+        language: what users say, for the second pass; None: there is none.
     """
 
     encoder: EncoderConfig
@@ -50,6 +62,7 @@ class ModelConfig:
     codec: CodecConfig
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     chat: Literal["tokenizer", "official"] = "tokenizer"
+    language: NGramConfig | None = None
 
     def __post_init__(self) -> None:
         if self.adapter.encoder_dim != self.encoder.width:
@@ -73,13 +86,15 @@ def build_modules(config: ModelConfig) -> nn.ModuleDict:
     """Modules by the names in ``PARTS``, most of them without values; ``fill_modules`` gives them some."""
     width, sizes = config.adapter.llm_dim, config.prompts
     with torch.device("meta"):
-        modules = {
+        modules: dict[str, nn.Module] = {
             "encoder": Encoder(config.encoder),
             "adapter": Adapter(config.adapter),
             "prompts": Prompts(width, sizes.prompts, sizes.tasks),
             "turn_head": TurnHead(width, sizes.turn_classes, sizes.turn_hidden),
             "codec_lm": CodecLM(config.codec_lm),
         }
+        if config.language is not None:
+            modules[LANGUAGE] = NGram(config.language)
     # The codec computes filter banks that are in no state dict.
     return nn.ModuleDict({**modules, "codec": Codec(config.codec)})
 
@@ -139,5 +154,6 @@ def parts_of(
         chat=chat,
         voice=voice,
         settings=settings,
+        language=None if config.language is None else modules[LANGUAGE],  # type: ignore[arg-type]
         **{name: modules[name] for name in PARTS},  # type: ignore[arg-type]
     )

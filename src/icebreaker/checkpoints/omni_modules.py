@@ -8,11 +8,13 @@ from torch import nn
 
 from icebreaker.audio.fbank import Fbank
 from icebreaker.audio.whisper_mel import WhisperMel
+from icebreaker.checkpoints.modules import LANGUAGE
 from icebreaker.dialogue.ears import CHUNK_OUTPUT
 from icebreaker.dialogue.parts import DialogueSettings, OmniParts
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
+from icebreaker.models.ngram import NGram, NGramConfig
 from icebreaker.models.speech_adaptor import SpeechAdaptor, SpeechAdaptorConfig
 from icebreaker.models.unit_ctc import UnitCTC, UnitCTCConfig
 from icebreaker.models.unit_vocoder import UnitVocoder, UnitVocoderConfig
@@ -34,6 +36,7 @@ class OmniModelConfig:
         vocoder: units to sound.
         chat: ``tokenizer``: by the chat template of the LLM's tokenizer; ``llama-omni``: as the official code does it.
         instruction: text after the speech of every turn, part of the user's; the official chat has its own.
+        language: what users say, for the second pass; None: there is none.
     """
 
     encoder: WhisperConfig | EncoderConfig
@@ -42,6 +45,7 @@ class OmniModelConfig:
     vocoder: UnitVocoderConfig
     chat: Literal["tokenizer", "llama-omni"] = "tokenizer"
     instruction: str = ""
+    language: NGramConfig | None = None
 
     def __post_init__(self) -> None:
         if self.adaptor.encoder_dim != self.encoder.width:
@@ -73,14 +77,15 @@ def build_omni_modules(config: OmniModelConfig) -> nn.ModuleDict:
     """Modules by the names in ``OMNI_PARTS``, without values; ``fill_modules`` gives them some."""
     whisper = isinstance(config.encoder, WhisperConfig)
     with torch.device("meta"):
-        return nn.ModuleDict(
-            {
-                "encoder": WhisperEncoder(config.encoder) if whisper else Encoder(config.encoder),  # type: ignore[arg-type]
-                "adaptor": SpeechAdaptor(config.adaptor),
-                "unit_ctc": UnitCTC(config.unit_ctc),
-                "vocoder": UnitVocoder(config.vocoder),
-            }
-        )
+        modules: dict[str, nn.Module] = {
+            "encoder": WhisperEncoder(config.encoder) if whisper else Encoder(config.encoder),  # type: ignore[arg-type]
+            "adaptor": SpeechAdaptor(config.adaptor),
+            "unit_ctc": UnitCTC(config.unit_ctc),
+            "vocoder": UnitVocoder(config.vocoder),
+        }
+        if config.language is not None:
+            modules[LANGUAGE] = NGram(config.language)
+        return nn.ModuleDict(modules)
 
 
 def omni_parts_of(
@@ -103,5 +108,6 @@ def omni_parts_of(
         llm=llm,
         chat=chat,
         settings=settings,
+        language=None if config.language is None else modules[LANGUAGE],  # type: ignore[arg-type]
         **{name: modules[name] for name in OMNI_PARTS},  # type: ignore[arg-type]
     )

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from icebreaker.checkpoints.bundle import CARD, CONFIG, WEIGHTS, BundleConfig, load_weights, read_bundle_config
-from icebreaker.checkpoints.modules import ModelConfig
+from icebreaker.checkpoints.modules import LANGUAGE, ModelConfig
 from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.checkpoints.weights_file import write_weights
 from icebreaker.config import to_mapping
@@ -27,7 +27,7 @@ from icebreaker.nn.weights import tensors_sha256, weights_sha256
 
 __all__ = ["unpack"]
 
-WITHOUT_LLM = ("encoder", "codec", "unit_vocoder")  # stages that any LLM goes with
+WITHOUT_LLM = ("encoder", "codec", "unit_vocoder", "ngram")  # stages that any LLM goes with
 
 
 def unpack(bundle: Path, runs: Path) -> None:
@@ -48,6 +48,8 @@ def unpack(bundle: Path, runs: Path) -> None:
     stored = load_weights(bundle / WEIGHTS)
     weights = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     stages = _stages(config, llm, weights)
+    if config.model.language is not None:
+        stages["ngram"] = ((LANGUAGE,), {LANGUAGE: to_mapping(config.model.language)})
     if there := [folder for folder in (llm, *(runs / name for name in stages)) if folder.exists()]:
         raise CheckpointError(f"{there[0]}: is there already, and would be overwritten; unpack into another folder")
     shutil.copytree(bundle / config.llm.path, llm)

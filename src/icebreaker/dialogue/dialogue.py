@@ -63,6 +63,7 @@ class Dialogue:
         self.speaker = Speaker(parts) if isinstance(parts, Parts) else UnitSpeaker(parts)
         self.turn_head = parts.turn_head if isinstance(parts, Parts) else None  # without one, silence ends a turn
         self.turns = Turns(parts, self.ears, self.speaker)
+        self.second_pass = self.turns.second_pass
         self.writer = Writer(parts, self.speaker, self.turns.embed)
         lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
         if lookup is not None:
@@ -240,10 +241,13 @@ class Dialogue:
     def transcribe(self, utterance: Utterance, max_tokens: int = 120) -> str:
         """What the user said, by the alignment stage's prompt, on a scratch cache (arXiv:2411.00774, stage 2).
 
-        An adapter that looks tokens up has said it already; a model without that prompt (LLaMA-Omni) says nothing.
+        An adapter that looks tokens up has said it already, and a second pass says it better; a model without that
+        prompt (LLaMA-Omni) says nothing.
         """
-        parts = self.model
+        parts, second = self.model, self.second_pass
         lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
+        if second is not None and utterance.vectors:
+            return str(parts.llm.tokenizer.decode(second.ids(utterance.vectors))).strip()
         if lookup is not None:
             return str(parts.llm.tokenizer.decode(lookup.read(torch.cat(utterance.embeddings)))).strip()
         if not isinstance(parts, Parts):

@@ -34,7 +34,7 @@ class StreamingEars:
     """Hears 160 ms at a time."""
 
     def __init__(self, fbank: Fbank, encoder: Encoder, adapter: Adapter | SpeechAdaptor, preroll_chunks: int) -> None:
-        self.fbank, self.encoder, self.adapter = fbank, encoder, adapter
+        self.fbank, self.encoder, self.adapter, self.lookup = fbank, encoder, adapter, adapter.lookup
         self.preroll_chunks = preroll_chunks
 
     def positions(self, seconds: float) -> int:
@@ -65,14 +65,23 @@ class StreamingEars:
         """Advance some rows by a chunk of features [n, 16, F]."""
         rows = torch.tensor(listening, device=fbank.device)
         assert state.encoder is not None
+        assert state.adapter is not None
         frames, encoder = self.encoder(fbank, take_rows(state.encoder, rows))
-        heard, adapter = self.adapter(frames, take_rows(state.adapter, rows))
+        vectors, heard, adapter = self._adapt(frames, take_rows(state.adapter, rows))
         state = state._replace(
             encoder=put_rows(state.encoder, rows, encoder), adapter=put_rows(state.adapter, rows, adapter)
         )
-        for i, new in zip(listening, heard, strict=True):
-            state = with_heard(state, i, new)
+        for i, new, before in zip(listening, heard, vectors, strict=True):
+            state = with_heard(state, i, new, () if self.lookup is None else (before,))
         return state
+
+    def _adapt(
+        self, frames: Tensor, state: AdapterState | SpeechAdaptorState
+    ) -> tuple[Tensor, Tensor, AdapterState | SpeechAdaptorState]:
+        """The adapter's vectors [B, n, D], what the LLM hears of them, and the next state."""
+        after: AdapterState | SpeechAdaptorState
+        vectors, after = self.adapter.project_frames(frames, state)  # type: ignore[arg-type]  # its own kind
+        return vectors, vectors if self.lookup is None else self.lookup(vectors), after
 
     def open(self, index: int, utterance: Utterance, state: DialogueState) -> DialogueState:
         """Begin ``utterance``, whose ``pending`` opens it, with what the pre-roll holds."""
@@ -84,10 +93,14 @@ class StreamingEars:
             if len(context) == CONTEXT_FRAMES:
                 encoder = encoder._replace(features=context[None])
             encoded, encoder = self.encoder(history[None, -frames:], encoder)
-            heard, adapter = self.adapter(encoded, adapter)
+            vectors, heard, adapter = self._adapt(encoded, adapter)
             assert utterance.pending is not None
-            pending = torch.cat([utterance.pending, heard[0]])
-            utterance = replace(utterance, embeddings=(heard[0],), pending=pending)
+            utterance = replace(
+                utterance,
+                embeddings=(heard[0],),
+                vectors=() if self.lookup is None else (vectors[0],),
+                pending=torch.cat([utterance.pending, heard[0]]),
+            )
         state = state._replace(
             encoder=put_row(state.encoder, index, encoder), adapter=put_row(state.adapter, index, adapter)
         )

@@ -16,8 +16,10 @@ from icebreaker.models.adapter import Adapter
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.codec import Codec
 from icebreaker.models.codec_lm import CodecLM
+from icebreaker.models.ctc_search import CTCSearchConfig
 from icebreaker.models.encoder import Encoder
 from icebreaker.models.llm import LLM
+from icebreaker.models.ngram import NGram
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.sampling import SamplingConfig
 from icebreaker.models.speech_adaptor import SpeechAdaptor
@@ -97,6 +99,7 @@ class DialogueSettings:
         max_text_tokens: longest reply (official server: 500).
         max_codes: longest segment, 25 ms each (official: 1000).
         certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
+        second_pass: of a model that brings a language model: how it and the ears weigh, see ``dialogue.second_pass``.
         alignment_layers: of the speech decoder, trained to look at the word they speak (``alignment_layers`` of stage
             codec_lm): they tell which words were heard of a reply that is cut. None: its letters are spread evenly.
         silent_codes: codes at the beginning of a reply whose sound is left out (ours; not with the official wave-out):
@@ -120,6 +123,7 @@ class DialogueSettings:
     max_text_tokens: int = 500
     max_codes: int = 1000
     certainty: float = 1.0
+    second_pass: CTCSearchConfig = field(default_factory=CTCSearchConfig)
     alignment_layers: tuple[int, ...] = ()
     silent_codes: int = 0
     codes_per_step: int = 8
@@ -150,6 +154,7 @@ class Parts:
     codec: Codec
     chat: ChatPrompt
     voice: Tensor | None  # [1, global codes] of the assistant's voice
+    language: NGram | None = None  # of what users say
     settings: DialogueSettings = field(default_factory=DialogueSettings)
 
 
@@ -167,4 +172,5 @@ class OmniParts:
     unit_ctc: UnitCTC
     vocoder: UnitVocoder
     chat: ChatPrompt
+    language: NGram | None = None  # of what users say
     settings: DialogueSettings = field(default_factory=DialogueSettings)

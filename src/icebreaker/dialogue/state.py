@@ -43,6 +43,7 @@ class Utterance:
     Attributes:
         start: length of the conversation's cache before it.
         embeddings: adapter outputs [n, D] so far, for a transcript and for a later replay.
+        vectors: the same before an adapter's lookup, for the second pass; none where there is no lookup.
         pending: LLM inputs [L, D] not fed yet.
         chunks: listening chunks heard.
         waveform: [n] at 16 kHz, for ears that hear a turn when it is over.
@@ -50,6 +51,7 @@ class Utterance:
 
     start: int
     embeddings: tuple[Tensor, ...] = ()
+    vectors: tuple[Tensor, ...] = ()
     pending: Tensor | None = None
     chunks: int = 0
     waveform: Tensor | None = None
@@ -222,14 +224,21 @@ def with_row(state: DialogueState, index: int, **changes: object) -> DialogueSta
     return state._replace(rows=tuple(rows))
 
 
-def with_heard(state: DialogueState, index: int, heard: Tensor) -> DialogueState:
-    """``state`` with one more listening chunk [n, D] in the utterance of row ``index``, if it has one."""
+def with_heard(state: DialogueState, index: int, heard: Tensor, vectors: tuple[Tensor, ...] = ()) -> DialogueState:
+    """``state`` with one more listening chunk [n, D] in the utterance of row ``index``, if it has one.
+
+    ``vectors``: what the lookup, if there is one, made ``heard`` of.
+    """
     utterance = state.rows[index].utterance
     if utterance is None:
         return state
     pending = heard if utterance.pending is None else torch.cat([utterance.pending, heard])
     utterance = replace(
-        utterance, embeddings=(*utterance.embeddings, heard), pending=pending, chunks=utterance.chunks + 1
+        utterance,
+        embeddings=(*utterance.embeddings, heard),
+        vectors=(*utterance.vectors, *vectors),
+        pending=pending,
+        chunks=utterance.chunks + 1,
     )
     return with_row(state, index, utterance=utterance)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from icebreaker.dialogue.ears import Ears
 from icebreaker.dialogue.parts import OmniParts, Parts
+from icebreaker.dialogue.second_pass import second_pass_of
 from icebreaker.dialogue.speaking import Speaker
 from icebreaker.dialogue.state import DialogueState, Reply, Row, Utterance, truncate, with_row
 from icebreaker.dialogue.unit_speaking import UnitSpeaker
@@ -33,6 +34,7 @@ class Turns:
         self.parts = parts
         self.ears = ears
         self.speaker = speaker
+        self.second_pass = second_pass_of(parts)
 
     def happen(self, index: int, event: Event, state: DialogueState) -> DialogueState:
         """Let ``event`` happen to one row."""
@@ -93,12 +95,20 @@ class Turns:
         return with_row(state, index, utterance=None)
 
     def _answer(self, index: int, state: DialogueState) -> DialogueState:
-        """Begin a reply to the utterance; one from a branch is replayed on the conversation as it was heard."""
+        """Begin a reply to the utterance; one from a branch is replayed on the conversation as it was heard.
+
+        After a second pass the conversation has its tokens instead, as if they had been written.
+        """
         row, parts = state.rows[index], self.parts
         utterance = row.utterance
         suffix = self.embed(parts.chat.suffix_ids)
         pieces = [suffix]
-        if utterance is not None and row.turn is Turn.OVERLAP:
+        if utterance is not None and self.second_pass is not None and (ids := self.second_pass.ids(utterance.vectors)):
+            if row.turn is Turn.HEARING:
+                row = self._without_utterance(row, utterance, int(state.context.length[index]))
+                state = truncate(state, index, utterance.start)
+            pieces = [self._user_prefix(row, row.carry), self.embed(ids), suffix]
+        elif utterance is not None and row.turn is Turn.OVERLAP:
             heard = (*utterance.embeddings, *self.ears.rest(utterance))
             pieces = [self._user_prefix(row, row.carry), *self._prompts(), *heard, suffix]
         elif utterance is not None:
@@ -110,6 +120,11 @@ class Turns:
         base = int(state.context.length[index]) + len(pending)
         reply, state = self.speaker.begin(index, base, state)
         return with_row(state, index, utterance=None, pending=pending, reply=reply, carry=(), answered=True)
+
+    def _without_utterance(self, row: Row, utterance: Utterance, length: int) -> Row:
+        """``row`` with nothing of ``utterance`` waiting to be read, where ``length`` positions were."""
+        before = max(0, utterance.start - length)  # of what waits, this stands before it
+        return replace(row, pending=row.pending[:before] if row.pending is not None and before else None)
 
     def _cancel(self, index: int, played_ms: float, state: DialogueState) -> DialogueState:
         """Stop the reply and take back what was not heard."""

@@ -143,6 +143,14 @@ class Device:
         pieces = [*utterance.embeddings, *rest]
         return torch.cat(pieces) if pieces else self.llm.embedding.weight.new_zeros(0, self.llm.width)
 
+    @torch.inference_mode()
+    def understood(self, slot: Slot, count: int) -> tuple[int, ...]:
+        """Tokens of the first ``count`` vectors of the utterance by a second pass; none where the model has no such."""
+        utterance, second = self.row(slot).utterance, self.dialogue.second_pass
+        if second is None or utterance is None or not utterance.vectors:
+            return ()
+        return tuple(second.ids([torch.cat(utterance.vectors)[:count]]))
+
     def vectors_heard(self, slot: Slot) -> int:
         """How many vectors the ears have made of the utterance so far."""
         utterance = self.row(slot).utterance
@@ -286,7 +294,7 @@ class Device:
 
     def _open(self, slot: Slot, pending: Tensor | None, before: Tensor) -> None:
         self.state = with_row(self.state, slot.index, history=None)
-        self.state = self.dialogue.ears.open(slot.index, Utterance(0, (), pending), self.state)
+        self.state = self.dialogue.ears.open(slot.index, Utterance(0, pending=pending), self.state)
         if self.state.fbank is not None:
             history = FbankState(before[None, -HISTORY_SAMPLES:].to(self.state.fbank.history))
             self.state = self.state._replace(fbank=put_row(self.state.fbank, slot.index, history))

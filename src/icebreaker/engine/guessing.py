@@ -58,12 +58,13 @@ class Guessing:
         return self.live.habits.lean is not None and isinstance(dialogue.ears, StreamingEars) and not by_clock
 
     def suppose(self, speech: Speech, said: Remembered, vectors: Tensor, count: int) -> list[int] | None:
-        """Keys of what ``speech`` follows, were ``said``, the first ``count`` of ``vectors`` [n, D], the end.
+        """Keys of what ``speech`` follows, were ``said``, made of the first ``count`` of ``vectors`` [n, D], the end.
 
         None: it has no room, unless something is forgotten.
         """
         memory, (wanted, room) = self.live.memory, self.brief.tokens(speech.config)
-        memory.blobs[said.blob] = vectors[:count]
+        if said.blob:
+            memory.blobs[said.blob] = vectors[:count]
         memory.conversation.add(said)
         try:
             keys = self.brief.keys(speech, room, forget=False)
@@ -71,7 +72,8 @@ class Guessing:
             return None
         finally:
             memory.conversation.delete(said.item.id)
-            memory.blobs[said.blob] = vectors
+            if said.blob:
+                memory.blobs[said.blob] = vectors
         speech.max_tokens = min(wanted, memory.capacity - len(keys))
         return keys
 

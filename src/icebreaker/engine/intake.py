@@ -34,7 +34,7 @@ class Intake:
 
     def __init__(self, live: Shared, listening: Listening, talking: Talking) -> None:
         self.live, self.listening, self.talking = live, listening, talking
-        self.untold: deque[tuple[str, Tensor, float]] = deque()  # items to be transcribed
+        self.untold: deque[tuple[str, Tensor | tuple[int, ...], float]] = deque()  # items to be transcribed
 
     def prepare(self) -> None:
         """Begin to listen, or go on in the conversation itself when nobody speaks beside the user any more."""
@@ -143,17 +143,24 @@ class Intake:
         vectors = live.device.heard(live.slot)
         if heard.settled is not None:
             vectors = vectors[: heard.vectors_at(heard.settled)]
-        live.memory.blobs[heard.blob] = vectors
+        said = self._understood(heard, len(vectors))
         quiet_s = self.listening.attention.ear.quiet_ms / 1000
         self.listening.close(heard)
-        self._tell(heard, vectors)
+        self._tell(heard, vectors, said)
         if not heard.respond:
             self.talking.guessing.drop()
         else:
             self.talking.start_or_wait(Respond(), now_s, speech_end_s=now_s - quiet_s)
 
-    def _tell(self, heard: Heard, vectors: Tensor) -> None:
-        """The utterance, of which the ears made ``vectors`` [n, D], is a message."""
+    def _understood(self, heard: Heard, count: int) -> tuple[int, ...]:
+        """Tokens of the utterance's first ``count`` vectors, where the model has a second pass and it finds some."""
+        if heard.understood is None or heard.understood[0] != count:
+            assert self.live.slot is not None
+            heard.understood = count, self.live.device.understood(self.live.slot, count)
+        return heard.understood[1]
+
+    def _tell(self, heard: Heard, vectors: Tensor, said: tuple[int, ...]) -> None:
+        """The utterance is a message: the tokens ``said`` if there are any, or the ``vectors`` [n, D] of the ears."""
         live = self.live
         assert heard.end is not None
         ms = _ms(heard.end - heard.start)
@@ -162,9 +169,13 @@ class Intake:
         if heard.item is None:
             live.emit(Committed(item_id=heard.item_id, previous_item_id=live.memory.conversation.last_id))
         item = replace(heard.item or Item(id=heard.item_id, role="user"), audio_ms=ms)
-        live.added(item, live.memory.add(Remembered(item, blob=heard.blob)))
+        if said:
+            live.memory.blobs.pop(heard.blob, None)
+        else:
+            live.memory.blobs[heard.blob] = vectors
+        live.added(item, live.memory.add(_remembered(item, heard.blob, said)))
         if live.config.transcribe and live.settings.transcribe:
-            self.untold.append((item.id, vectors, ms / 1000))
+            self.untold.append((item.id, said or vectors, ms / 1000))
 
     def _guess(self, heard: Heard, now_s: float) -> None:
         """The user has fallen silent: begin the reply, in case that was all."""
@@ -174,7 +185,7 @@ class Intake:
         live = self.live
         assert live.slot is not None
         vectors, count = live.device.heard(live.slot, so_far=True), heard.vectors_at(settled)
-        said = Remembered(Item(id=heard.item_id, role="user"), blob=heard.blob)
+        said = _remembered(Item(id=heard.item_id, role="user"), heard.blob, self._understood(heard, count))
         heard.guessed_at = settled
         self.talking.guess(said, vectors, count, self.step_aside, now_s)
 
@@ -192,14 +203,22 @@ class Intake:
 
     def transcribe(self) -> None:
         """Write down what was said."""
-        item_id, vectors, seconds = self.untold.popleft()
+        item_id, said, seconds = self.untold.popleft()
         live = self.live
         if item_id not in live.memory.conversation:
             return
-        text = live.device.dialogue.transcribe(Utterance(0, (vectors,)))
+        if isinstance(said, tuple):
+            text = str(live.device.llm.tokenizer.decode(said)).strip()
+        else:
+            text = live.device.dialogue.transcribe(Utterance(0, (said,)))
         live.memory.conversation.change(item_id, text=text)
         live.changed = True
         live.emit(Transcribed(item_id=item_id, text=text, seconds=seconds))
+
+
+def _remembered(item: Item, blob: int, said: tuple[int, ...]) -> Remembered:
+    """A spoken message: the tokens ``said``, or if there are none, the vectors of ``blob``."""
+    return Remembered(item, tokens=said, heard=len(said)) if said else Remembered(item, blob=blob)
 
 
 def _ms(samples: int) -> float:

@@ -1,7 +1,8 @@
 """What a conversation's LLM should have read: its items, in the keys that ``device`` compares. Runs no model.
 
-Speech is remembered as the vectors the ears made of it, an answer as the tokens that were drawn and the part of them
-that was heard. So the context can be built anew at any time, exactly as it was lived.
+Speech is remembered as the tokens of a second pass, or where there is none as the vectors the ears made of it, an
+answer as the tokens that were drawn and the part of them that was heard. So the context can be built anew at any time,
+exactly as it was lived.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ class Remembered(Entry):
 
     Attributes:
         blob: of the speech's vectors; 0: not spoken.
-        tokens: of an answer, all that were drawn.
+        tokens: of an answer, all that were drawn; of speech, those of a second pass.
         heard: how many of them count.
         spans: where their sound lies.
         forgotten: trimmed from what the model reads; the item itself stays.

@@ -34,6 +34,7 @@ class Heard:
         audio: of that recording; None: the microphone's.
         counts: vectors that the ears had made after each chunk.
         looks_from: position from which the state head may be asked again before the end of a chunk.
+        understood: of so many vectors, the tokens by the second pass.
         guessed_at: ``settled`` as it was when a reply was last begun in case that were all.
     """
 
@@ -59,6 +60,7 @@ class Heard:
     counts: list[int] = field(default_factory=list)
     looks_from: int = 0
     guessed_at: int | None = None
+    understood: tuple[int, tuple[int, ...]] | None = None
 
     def settles_at(self, position: int) -> int:
         """The first end of a chunk at or after ``position``."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,23 @@ def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable
     if isinstance(system, Server):
         return {"as served": lambda waveform: words_of(system.transcribe(waveform))}
     if isinstance(system, LocalModel) and isinstance(system.dialogue.model, OmniParts):
-        return {"its ears' tokens": _reader(system.dialogue.model)}
+        return _readers(system.dialogue, system.dialogue.model)
     known = isinstance(system, LocalModel) and isinstance(system.dialogue.model, Parts)
     if not isinstance(system, LocalModel) or not known or not system.dialogue.settings.transcribe:
         raise ConfigError(
             "this model's layout of stage 2 (its transcription prompt) is not known; sqa measures its ears"
         )
     dialogue = system.dialogue
-    return {_name(size): _at(dialogue, size) for size in chunk_sizes}
+    passes = _passes(dialogue)
+    return {_name(size) + name: _at(dialogue, size, second) for size in chunk_sizes for name, second in passes.items()}
 
 
-def _reader(parts: OmniParts) -> Callable[[Waveform], str]:
+def _passes(dialogue: Dialogue) -> dict[str, bool]:
+    """With the second pass or without, by what is added to the name; where there is one, both are of interest."""
+    return {"": False} if dialogue.second_pass is None else {"": True, ", first pass alone": False}
+
+
+def _readers(dialogue: Dialogue, parts: OmniParts) -> dict[str, Callable[[Waveform], str]]:
     """What the LLM is given to read: only adaptors that end in tokens can tell.
 
     Raises:
@@ -85,17 +92,19 @@ def _reader(parts: OmniParts) -> Callable[[Waveform], str]:
     fbank = parts.features
 
     @torch.inference_mode()
-    def read(waveform: Waveform) -> str:
+    def read(waveform: Waveform, second: bool) -> str:
         padded = chunks_of(waveform).view(1, -1).to(lookup.tokens.device)
         features, _ = fbank(padded, fbank.initial_state(1))
         frames, _ = encoder(features, encoder.initial_state(1))
-        return str(parts.llm.tokenizer.decode(lookup.read(adaptor.vectors(frames)[0])))
+        vectors = adaptor.vectors(frames)[0]
+        return dialogue.transcribe(Utterance(0, (lookup(vectors),), vectors=(vectors,) if second else ()))
 
-    return read
+    passes = _passes(dialogue)
+    return {f"its ears' tokens{name}": partial(read, second=second) for name, second in passes.items()}
 
 
-def _at(dialogue: Dialogue, chunk_size: int) -> Callable[[Waveform], str]:
-    return lambda waveform: transcribe(dialogue, torch.from_numpy(waveform), chunk_size)
+def _at(dialogue: Dialogue, chunk_size: int, second: bool) -> Callable[[Waveform], str]:
+    return lambda waveform: transcribe(dialogue, torch.from_numpy(waveform), chunk_size, second=second)
 
 
 def _report(
@@ -118,8 +127,11 @@ def _report(
 
 
 @torch.inference_mode()
-def transcribe(dialogue: Dialogue, waveform: torch.Tensor, chunk_size: int) -> str:
-    """What the alignment stage hears in ``waveform`` [S]; the encoder sees chunks of ``chunk_size`` frames."""
+def transcribe(dialogue: Dialogue, waveform: torch.Tensor, chunk_size: int, *, second: bool = True) -> str:
+    """What the alignment stage hears in ``waveform`` [S]; the encoder sees chunks of ``chunk_size`` frames.
+
+    ``second``: with the second pass, where the model has one.
+    """
     parts = dialogue.parts
     padded = chunks_of(waveform.numpy()).view(1, -1)
     device = parts.turn_head.linear.weight.device
@@ -131,8 +143,11 @@ def transcribe(dialogue: Dialogue, waveform: torch.Tensor, chunk_size: int) -> s
         lengths = torch.tensor([features.shape[1]], device=device)
         left = ALL_LEFT if chunk_size <= FULL else config.left_chunks
         frames, _ = parts.encoder.encode(features, lengths, chunk_size=chunk_size, left_chunks=left)
-    heard, _ = parts.adapter(frames, parts.adapter.initial_state(1))
-    return dialogue.transcribe(Utterance(start=0, embeddings=(heard[0],)))
+    vectors, _ = parts.adapter.project_frames(frames, parts.adapter.initial_state(1))
+    lookup = parts.adapter.lookup
+    if lookup is None:
+        return dialogue.transcribe(Utterance(0, (vectors[0],)))
+    return dialogue.transcribe(Utterance(0, (lookup(vectors[0]),), (vectors[0],) if second else ()))
 
 
 def _name(chunk_size: int) -> str:

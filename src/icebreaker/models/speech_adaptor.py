@@ -76,12 +76,17 @@ class SpeechAdaptor(nn.Module):
         Raises:
             ValueError: T is not a multiple of ``stride``.
         """
+        vectors, state = self.project_frames(frames, state)
+        return vectors if self.lookup is None else self.lookup(vectors), state
+
+    def project_frames(self, frames: Tensor, state: SpeechAdaptorState) -> tuple[Tensor, SpeechAdaptorState]:
+        """``forward`` without the lookup."""
         if frames.shape[1] % self.config.stride:
             raise ValueError(
                 f"expected a multiple of {self.config.stride} frames, got {frames.shape[1]}; "
                 "collect whole groups, or use whole() on an utterance"
             )
-        return self.whole(frames), state
+        return self.vectors(frames), state
 
     def whole(self, frames: Tensor) -> Tensor:
         """A whole utterance [B, T, D_enc] to [B, T // stride, D_llm]; the last T % stride frames are dropped."""

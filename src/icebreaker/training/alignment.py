@@ -25,6 +25,7 @@ from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
 from icebreaker.training.ctc import CHARACTERS, ctc_loss, spelling
 from icebreaker.training.devices import device_of, moved
+from icebreaker.training.doubling import doubled
 from icebreaker.training.ears import Chat, Ears, Heard, heard_ids, load_ears, token_ctc_loss
 from icebreaker.training.encoder_ctc import ChunkConfig, draw_chunks
 from icebreaker.training.error_rate import answered, error_rates, plain_words
@@ -70,11 +71,15 @@ class AlignmentConfig:
     leading_space: bool = False  # of the tokens of token_ctc_weight; as in stage adapter_ctc
     learnt_share: float = 1.0  # of the ears in the end; the rest is what they began as (arXiv:2109.01903)
     blend_with: str | None = None  # or what they were in the folder of an earlier run, several rounds ago
+    doubled_layers: tuple[int, ...] = ()  # of the encoder; a copy that begins as an identity goes on top of each
+    ctc_layer: int = 0  # encoder layer, from 1, whose frames spell for ``ctc_weight``; 0: the encoder's own
     evaluate_every: int = 200
     evaluate_recordings: int = 96
     max_new_tokens: int = 40
 
     def __post_init__(self) -> None:
+        if self.ctc_layer < 0:
+            raise ValueError(f"ctc_layer: expected a layer from 1, or 0 for the last frames, got {self.ctc_layer}")
         if not 0 < self.learnt_share <= 1:
             raise ValueError(f"learnt_share: expected a share above 0, at most 1, got {self.learnt_share}")
         if self.blend_with is not None and self.learnt_share == 1:
@@ -127,7 +132,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     device = device_of(config)
     llm = LLM.load(Path(config.llm), device)
     torch.manual_seed(config.optim.seed)
-    ears = Ears(load_encoder(Path(config.encoder)), Adapter(config.adapter))
+    ears = Ears(doubled(load_encoder(Path(config.encoder)), config.doubled_layers), Adapter(config.adapter))
     encoder_config = ears.encoder.config
     ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
@@ -148,7 +153,7 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     training = Run({"ears": ears, "prompts": prompts, "ctc": ctc}, config.optim, llm=llm.model)
     slow_down(training, ears.encoder, config.encoder_lr_scale)
     source, folder = SpeechSource(config.data), Path(config.output)
-    stage = _Stage(config, llm, ears, prompts, ctc, Chat(llm, config.conversations))
+    stage = _Stage(config, llm, ears, prompts, ctc, Chat(llm, config.conversations), _Tap(ears, config.ctc_layer))
     validation = {"": source.evaluation(("valid",), config.evaluate_recordings)}
     if source.natural is not None:
         validation["natural_"] = source.evaluation(("valid",), config.evaluate_recordings, store=source.natural)
@@ -180,6 +185,24 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     )
 
 
+class _Tap:
+    """The frames that spell: those of one layer of the encoder, or its own."""
+
+    def __init__(self, ears: Ears, layer: int) -> None:
+        self._passed: Tensor | None = None
+        if layer:
+            ears.encoder.layers[layer - 1].register_forward_hook(self._keep)
+
+    def _keep(self, layer: nn.Module, inputs: object, outputs: tuple[Tensor, object]) -> None:
+        self._passed = outputs[0]
+
+    def frames(self, heard: Heard) -> Tensor:
+        """[B, T, E] of the batch that was heard last."""
+        if self._passed is None:
+            return heard.frames
+        return nn.functional.layer_norm(self._passed, self._passed.shape[-1:])
+
+
 @dataclass(frozen=True)
 class _Stage:
     config: AlignmentConfig
@@ -188,6 +211,7 @@ class _Stage:
     prompts: Prompts
     ctc: nn.Linear
     chat: Chat
+    spelling_at: _Tap
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         config, batch = self.config, moved(batch, self.ctc.weight.device)
@@ -198,7 +222,8 @@ class _Stage:
         loss, parts = self.llm_loss(batch, heard, known)
         if config.ctc_weight:
             alone = batch.seed[-1] < config.head_first  # a batch's seed ends with its number
-            frames = heard.frames.detach() if alone else heard.frames
+            frames = self.spelling_at.frames(heard)
+            frames = frames.detach() if alone else frames
             parts["ctc"] = ctc_loss(self.ctc(frames), heard.lengths, [spelling(item.text) for item in batch.items])
             loss = loss + config.ctc_weight * parts["ctc"]
         if config.token_ctc_weight and known:

@@ -18,6 +18,7 @@ from icebreaker.training import (
     codec_lm_prefix,
     encoder_ctc,
     heard_text,
+    ngram,
     speech_instruct,
     spoken_qa,
     unit_ctc,
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "backbone": (backbone.BackboneConfig, backbone.run),
     "heard_text": (heard_text.HeardTextConfig, heard_text.run),
+    "ngram": (ngram.NGramTrainingConfig, ngram.run),
     "encoder_ctc": (encoder_ctc.EncoderCTCConfig, encoder_ctc.run),
     "adapter_ctc": (adapter_ctc.AdapterCTCConfig, adapter_ctc.run),
     "alignment": (alignment.AlignmentConfig, alignment.run),
@@ -49,7 +51,7 @@ STAGES: dict[str, tuple[type[Any], Callable[..., None]]] = {
     "units": (unit_extraction.UnitExtractionConfig, unit_extraction.run),
     "unit_vocoder": (unit_vocoder.UnitVocoderTrainingConfig, unit_vocoder.run),
 }
-ALONE = ("units", "heard_text")
+ALONE = ("units", "heard_text", "ngram")
 
 
 def run(path: Path, overrides: Sequence[str], progress: Callable[[StepReport], None]) -> None:

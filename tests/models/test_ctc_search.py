@@ -1,0 +1,69 @@
+"""The search finds what counting every path finds."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from icebreaker.models.ctc_search import CTCSearchConfig, ctc_search
+from icebreaker.models.ngram import NGram
+
+BEGIN, END = 3, 4
+LANGUAGE = NGram.counted([((0, 1), 3), ((1, 1, 2), 2), ((2,), 1)], vocabulary=3, order=2)
+ALL = {"beam": 1000, "choices": 4, "least": -1e9}
+
+
+def frames(seed: int, count: int = 5) -> NDArray[np.float32]:
+    logits = np.random.default_rng(seed).normal(0, 1.5, (count, 4))
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def counted(log_p: NDArray[np.float32], weight: float, bonus: float) -> list[int]:
+    """The best tokens by all 4 ** T paths."""
+    chances: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(4), repeat=len(log_p)):
+        said = tuple(choice - 1 for choice, _ in itertools.groupby(path) if choice)
+        chances[said] = chances.get(said, 0) + math.exp(
+            sum(float(row[choice]) for row, choice in zip(log_p, path, strict=True))
+        )
+
+    def score(said: tuple[int, ...]) -> float:
+        row = (BEGIN, *said, END)
+        liked = sum(float(LANGUAGE.log_p(row[:i], np.array([row[i]]))[0]) for i in range(1, len(row)))
+        return math.log(chances[said]) + weight * liked + bonus * len(said)
+
+    return list(max(chances, key=score))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("weight", "bonus"), [(0.0, 0.0), (0.8, 1.0)])
+def test_the_best_of_all_paths_is_found(seed: int, weight: float, bonus: float) -> None:
+    config = CTCSearchConfig(weight=weight, bonus=bonus, **ALL)
+    found = ctc_search(frames(seed), BEGIN, END, LANGUAGE.log_p, config)
+    assert found == counted(frames(seed), weight, bonus)
+
+
+def test_a_token_twice_needs_a_pause_between() -> None:
+    sure = np.log(np.array([[1, 97, 1, 1], [97, 1, 1, 1], [1, 97, 1, 1], [1, 97, 1, 1]], np.float32) / 100)
+    config = CTCSearchConfig(weight=0.0, bonus=0.0)
+    assert ctc_search(sure, BEGIN, END, LANGUAGE.log_p, config) == [0, 0]
+    assert ctc_search(sure[[0, 2, 3]], BEGIN, END, LANGUAGE.log_p, config) == [0]
+
+
+def test_the_language_decides_where_the_ears_do_not() -> None:
+    alike = np.log(np.array([[2, 94, 2, 2], [2, 2, 49, 47]], np.float32) / 100)
+    other = np.log(np.array([[2, 94, 2, 2], [2, 2, 47, 49]], np.float32) / 100)
+    search = CTCSearchConfig(weight=1.0, bonus=1.0)
+    for heard in (alike, other):
+        assert ctc_search(heard, BEGIN, END, LANGUAGE.log_p, search) == [0, 1], "after 0 users say 1"
+    deaf = CTCSearchConfig(weight=0.0, bonus=0.0)
+    assert ctc_search(other, BEGIN, END, LANGUAGE.log_p, deaf) == [0, 2]
+
+
+def test_silence_says_nothing_and_no_beam_is_refused() -> None:
+    silence = np.log(np.array([[97, 1, 1, 1]] * 6, np.float32) / 100)
+    assert ctc_search(silence, BEGIN, END, LANGUAGE.log_p, CTCSearchConfig()) == []
+    with pytest.raises(ValueError, match="beam and choices"):
+        CTCSearchConfig(beam=0)
