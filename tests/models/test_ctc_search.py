@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from icebreaker.models.ctc_search import CTCSearchConfig, ctc_search
+from icebreaker.models.ctc_search import Beam, CTCSearch, CTCSearchConfig
 from icebreaker.models.ngram import NGram
 
 BEGIN, END = 3, 4
@@ -18,6 +18,11 @@ ALL = {"beam": 1000, "choices": 4, "least": -1e9}
 def frames(seed: int, count: int = 5) -> NDArray[np.float32]:
     logits = np.random.default_rng(seed).normal(0, 1.5, (count, 4))
     return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def found(log_p: NDArray[np.float32], config: CTCSearchConfig) -> list[int]:
+    search = CTCSearch(LANGUAGE, config)
+    return list(search.best(search.advance(Beam(), log_p))[0])
 
 
 def counted(log_p: NDArray[np.float32], weight: float, bonus: float) -> list[int]:
@@ -41,15 +46,14 @@ def counted(log_p: NDArray[np.float32], weight: float, bonus: float) -> list[int
 @pytest.mark.parametrize(("weight", "bonus"), [(0.0, 0.0), (0.8, 1.0)])
 def test_the_best_of_all_paths_is_found(seed: int, weight: float, bonus: float) -> None:
     config = CTCSearchConfig(weight=weight, bonus=bonus, **ALL)
-    found = ctc_search(frames(seed), BEGIN, END, LANGUAGE.log_p, config)
-    assert found == counted(frames(seed), weight, bonus)
+    assert found(frames(seed), config) == counted(frames(seed), weight, bonus)
 
 
 def test_a_token_twice_needs_a_pause_between() -> None:
     sure = np.log(np.array([[1, 97, 1, 1], [97, 1, 1, 1], [1, 97, 1, 1], [1, 97, 1, 1]], np.float32) / 100)
     config = CTCSearchConfig(weight=0.0, bonus=0.0)
-    assert ctc_search(sure, BEGIN, END, LANGUAGE.log_p, config) == [0, 0]
-    assert ctc_search(sure[[0, 2, 3]], BEGIN, END, LANGUAGE.log_p, config) == [0]
+    assert found(sure, config) == [0, 0]
+    assert found(sure[[0, 2, 3]], config) == [0]
 
 
 def test_the_language_decides_where_the_ears_do_not() -> None:
@@ -57,13 +61,32 @@ def test_the_language_decides_where_the_ears_do_not() -> None:
     other = np.log(np.array([[2, 94, 2, 2], [2, 2, 47, 49]], np.float32) / 100)
     search = CTCSearchConfig(weight=1.0, bonus=1.0)
     for heard in (alike, other):
-        assert ctc_search(heard, BEGIN, END, LANGUAGE.log_p, search) == [0, 1], "after 0 users say 1"
+        assert found(heard, search) == [0, 1], "after 0 users say 1"
     deaf = CTCSearchConfig(weight=0.0, bonus=0.0)
-    assert ctc_search(other, BEGIN, END, LANGUAGE.log_p, deaf) == [0, 2]
+    assert found(other, deaf) == [0, 2]
 
 
 def test_silence_says_nothing_and_no_beam_is_refused() -> None:
     silence = np.log(np.array([[97, 1, 1, 1]] * 6, np.float32) / 100)
-    assert ctc_search(silence, BEGIN, END, LANGUAGE.log_p, CTCSearchConfig()) == []
+    assert found(silence, CTCSearchConfig()) == []
     with pytest.raises(ValueError, match="beam and choices"):
         CTCSearchConfig(beam=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_stands_the_same_however_the_frames_come(seed: int) -> None:
+    search = CTCSearch(LANGUAGE, CTCSearchConfig(beam=4))
+    whole, pieces = search.advance(Beam(), frames(seed, 12)), Beam()
+    for start, stop in ((0, 1), (1, 7), (7, 7), (7, 12)):
+        pieces = search.advance(pieces, frames(seed, 12)[start:stop])
+    assert pieces == whole
+    assert whole.frames == 12
+
+
+def test_the_chance_of_an_end_is_the_languages() -> None:
+    search = CTCSearch(LANGUAGE, CTCSearchConfig(weight=1.0, bonus=1.0))
+    sure = np.log(np.array([[1, 97, 1, 1], [1, 1, 97, 1]], np.float32) / 100)
+    for count, said in ((1, (0,)), (2, (0, 1))):
+        ids, end = search.best(search.advance(Beam(), sure[:count]))
+        assert ids == said
+        assert end == pytest.approx(float(LANGUAGE.log_p(said, np.array([END]))[0]))

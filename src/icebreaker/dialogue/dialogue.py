@@ -270,6 +270,11 @@ class Dialogue:
     ) -> tuple[tuple[float, float, float], DialogueState]:
         """Ask the turn head, and let its verdict happen."""
         keep, take, ignore = turn_head(hidden.to(turn_head.linear.weight.dtype)).tolist()
+        utterance = state.rows[index].utterance
+        if self.second_pass is not None and utterance is not None:
+            utterance = self.second_pass.follow(utterance)
+            state = with_row(state, index, utterance=utterance)
+            keep, take, ignore = self.second_pass.judged((keep, take, ignore), utterance)
         verdict = judge((keep, take, ignore), self.settings.duplex)
         return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
 

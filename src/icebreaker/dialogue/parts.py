@@ -100,6 +100,8 @@ class DialogueSettings:
         max_codes: longest segment, 25 ms each (official: 1000).
         certainty: of an adapter that looks tokens up: how many times as sure its mixtures are as they were in training.
         second_pass: of a model that brings a language model: how it and the ears weigh, see ``dialogue.second_pass``.
+        completeness: likewise: how much it tells the state head of whether a sentence is over. 0: nothing.
+        completeness_even: log-probability of an end at which it leaves the head's verdict as it is.
         alignment_layers: of the speech decoder, trained to look at the word they speak (``alignment_layers`` of stage
             codec_lm): they tell which words were heard of a reply that is cut. None: its letters are spread evenly.
         silent_codes: codes at the beginning of a reply whose sound is left out (ours; not with the official wave-out):
@@ -124,6 +126,8 @@ class DialogueSettings:
     max_codes: int = 1000
     certainty: float = 1.0
     second_pass: CTCSearchConfig = field(default_factory=CTCSearchConfig)
+    completeness: float = 0.0
+    completeness_even: float = -1.5
     alignment_layers: tuple[int, ...] = ()
     silent_codes: int = 0
     codes_per_step: int = 8

@@ -1,36 +1,72 @@
-"""What was said, once an utterance is over: its tokens by what the ears heard and by what users say (ours).
+"""What is being said, by what the ears hear and by what users say: at the end of a turn, and to find that end (ours).
 
 While somebody talks, the LLM reads mixtures of tokens as they come, and the state head judges what it makes of them.
-When the turn is taken the same vectors are searched once more, as a whole and with a language model of users' words,
-and the LLM reads the tokens instead: fewer of them are wrong, and no pauses stay in the conversation.
+Beside it the same vectors are searched with a language model of users' words. How likely that makes the end of the
+sentence counts in the head's verdict; and when the turn is taken, the LLM reads the tokens that were found instead of
+the mixtures: fewer of them are wrong, and no pauses stay in the conversation.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from icebreaker.dialogue.parts import OmniParts, Parts
-from icebreaker.models.ctc_search import CTCSearchConfig, ctc_search
+from icebreaker.dialogue.parts import DialogueSettings, OmniParts, Parts
+from icebreaker.dialogue.state import Utterance
+from icebreaker.models.ctc_search import Beam, CTCSearch
 from icebreaker.models.ngram import NGram
 from icebreaker.models.token_lookup import TokenLookup
 
 __all__ = ["SecondPass", "second_pass_of"]
 
+LEAST = -10.0  # log-probability of an end below which one is as unlikely as another
+Probabilities = tuple[float, float, float]
+
 
 class SecondPass:
-    """Searches what an adapter with a lookup has made of an utterance."""
+    """Searches what an adapter with a lookup makes of an utterance."""
 
-    def __init__(self, lookup: TokenLookup, language: NGram, config: CTCSearchConfig) -> None:
-        self.lookup, self.language, self.config = lookup, language, config
+    def __init__(self, lookup: TokenLookup, language: NGram, settings: DialogueSettings) -> None:
+        self.lookup, self.language, self.settings = lookup, language, settings
+        self.search = CTCSearch(language, settings.second_pass)
 
-    @torch.inference_mode()
     def ids(self, vectors: Sequence[Tensor]) -> list[int]:
         """Token ids of an utterance, given as the adapter's vectors [n, D] before the lookup, piece by piece."""
-        if not vectors:
-            return []
-        log_p = self.lookup.logits(torch.cat(list(vectors))).float().log_softmax(dim=-1).cpu().numpy()
-        return ctc_search(log_p, self.language.begin, self.language.end, self.language.log_p, self.config)
+        return list(self.search.best(self.search.advance(Beam(), self._log_p(vectors)))[0]) if vectors else []
+
+    def follow(self, utterance: Utterance) -> Utterance:
+        """``utterance`` with all that was heard of it searched."""
+        searched, new = 0, list[Tensor]()
+        for vectors in utterance.vectors:
+            searched += len(vectors)
+            if searched > utterance.beam.frames:
+                new.append(vectors)
+        return replace(utterance, beam=self.search.advance(utterance.beam, self._log_p(new))) if new else utterance
+
+    def judged(self, probabilities: Probabilities, utterance: Utterance) -> Probabilities:
+        """The state head's verdict (continue, take, ignore), and whether ``utterance``, searched, may end there.
+
+        The odds of "take" are multiplied by the probability of an end, to the power of ``completeness``, over that at
+        which the verdict stays as it is.
+        """
+        keep, take, ignore = probabilities
+        ids, end = self.search.best(utterance.beam)
+        if not self.settings.completeness or not ids or not 0 < take < 1:
+            return probabilities
+        log_odds = math.log(take / (1 - take))
+        log_odds += self.settings.completeness * (max(end, LEAST) - self.settings.completeness_even)
+        now = 1 / (1 + math.exp(-log_odds))
+        rest = (1 - now) / (1 - take)
+        return keep * rest, now, ignore * rest
+
+    @torch.inference_mode()
+    def _log_p(self, vectors: Sequence[Tensor]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self.lookup.logits(torch.cat(list(vectors))).float().log_softmax(-1).cpu().numpy()
+        return found
 
 
 def second_pass_of(parts: Parts | OmniParts) -> SecondPass | None:
@@ -38,4 +74,4 @@ def second_pass_of(parts: Parts | OmniParts) -> SecondPass | None:
     lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
     if parts.language is None or lookup is None:
         return None
-    return SecondPass(lookup, parts.language, parts.settings.second_pass)
+    return SecondPass(lookup, parts.language, parts.settings)

@@ -12,6 +12,7 @@ from icebreaker.duplex import Turn
 from icebreaker.models.adapter import AdapterState
 from icebreaker.models.codec_lm import CodecLMState
 from icebreaker.models.codec_stream import CodecStreamState, OfficialWaveState
+from icebreaker.models.ctc_search import Beam
 from icebreaker.models.encoder import EncoderState
 from icebreaker.models.kv_cache import KVCache
 from icebreaker.models.sampling import SamplingConfig
@@ -45,6 +46,7 @@ class Utterance:
         embeddings: adapter outputs [n, D] so far, for a transcript and for a later replay.
         vectors: the same before an adapter's lookup, for the second pass; none where there is no lookup.
         pending: LLM inputs [L, D] not fed yet.
+        beam: how far the second pass is with them.
         chunks: listening chunks heard.
         waveform: [n] at 16 kHz, for ears that hear a turn when it is over.
     """
@@ -52,6 +54,7 @@ class Utterance:
     start: int
     embeddings: tuple[Tensor, ...] = ()
     vectors: tuple[Tensor, ...] = ()
+    beam: Beam = field(default_factory=Beam)
     pending: Tensor | None = None
     chunks: int = 0
     waveform: Tensor | None = None

@@ -60,6 +60,11 @@ class NGram(nn.Module):
         """Stands after the last."""
         return self.config.vocabulary + 1
 
+    @property
+    def reach(self) -> int:
+        """How many tokens before one count."""
+        return len(self.config.entries) - 1
+
     @classmethod
     def counted(cls, sentences: Iterable[tuple[Sequence[int], int]], vocabulary: int, order: int) -> "NGram":
         """The model of ``sentences``, each the ids of one utterance and how often it counts.
