@@ -1,5 +1,6 @@
 """A turn that is over is read again as its tokens: the conversation goes on as if they had been written."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -124,3 +125,29 @@ def test_transcripts_are_those_of_the_second_pass(reading: Parts, question: Tens
     mute = replace(reading.settings, second_pass=CTCSearchConfig(weight=0.0, bonus=-1e6))
     assert Dialogue(replace(reading, settings=mute)).transcribe(utterance) == ""
     assert Dialogue(replace(reading, settings=mute, language=None)).transcribe(utterance) != ""
+
+
+def test_the_chance_of_an_end_counts_in_the_verdict(reading: Parts, question: Tensor) -> None:
+    """By its power in the odds of taking the turn; the other two share the rest as before."""
+    plain = Dialogue(reading)
+    even = Dialogue(replace(reading, settings=replace(reading.settings, completeness=0.7, completeness_even=-2.0)))
+    states = [dialogue.signal(0, SpeechStarted(), dialogue.initial_state([0], CAPACITY)) for dialogue in (plain, even)]
+    compared = 0
+    for chunk in question:
+        outputs = []
+        for i, dialogue in enumerate((plain, even)):
+            output, states[i] = dialogue.step(chunk[None], [True], states[i])
+            outputs.append(output[0].probabilities)
+        utterance = states[1].rows[0].utterance
+        if utterance is None or None in outputs:
+            continue
+        assert utterance.beam.frames == sum(map(len, utterance.vectors)), "all that was heard is searched"
+        (keep, take, ignore), (keep2, take2, ignore2) = outputs
+        assert even.second_pass is not None
+        ids, end = even.second_pass.search.best(utterance.beam)
+        factor = math.exp(0.7 * (max(end, -10.0) + 2.0)) if ids else 1.0
+        assert take2 / (1 - take2) == pytest.approx(take / (1 - take) * factor, rel=1e-4)
+        assert keep2 / ignore2 == pytest.approx(keep / ignore, rel=1e-4)
+        assert keep2 + take2 + ignore2 == pytest.approx(keep + take + ignore)
+        compared += bool(ids)
+    assert compared > 5

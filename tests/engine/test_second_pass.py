@@ -13,7 +13,18 @@ from conversing import CLIENT, context_is_fresh, only, said, sound, speak
 from icebreaker.dialogue import Parts
 from icebreaker.engine.keys import blob_keys
 from icebreaker.engine.memory import Remembered
-from icebreaker.engine.messages import Append, Commit, ReplyDone, Respond, SessionConfig, Transcribed
+from icebreaker.engine.messages import (
+    AddItem,
+    Append,
+    AudioDelta,
+    Commit,
+    Item,
+    ReplyDone,
+    Respond,
+    SessionConfig,
+    SpeechStarted,
+    Transcribed,
+)
 from icebreaker.engine.store import SessionStore
 from icebreaker.models.adapter import Adapter
 from icebreaker.models.ctc_search import CTCSearchConfig
@@ -123,3 +134,41 @@ def test_ears_that_hear_nothing_leave_their_vectors(make_room: Rooms, reading: P
     first = blob_keys(entry.blob, 0, 1)[0]
     assert first in keys
     context_is_fresh(room, session)
+
+
+def interrupted(make_room: Rooms, parts: Parts, waveform: np.ndarray) -> tuple[list[bool], list[Any], int]:
+    """Speech over a long answer: whether it was held in each 10 ms, what was told, and when the user was believed."""
+    room = make_room(of=parts, lean=None, max_text_tokens=400, capacity=1024)
+    device = room.engine.device  # its head was never trained
+    device.duplex = replace(device.duplex, take_threshold=1.0, ignore_threshold=1.0)
+    session = room.enter(SessionConfig(turns="model"))
+    session.push(AddItem(item=Item(id="u", role="user", text="Tell a long story.")))
+    session.push(Respond())
+    events = room.until(session, AudioDelta)
+    speak(room, session, np.zeros(32000, np.float32), events)
+    assert session.live.echo.certain
+    held, believed = [], -1
+    for start in range(0, len(waveform), 160):
+        session.push(Append(waveform=waveform[start : start + 160]))
+        room.tick()
+        events += session.outbox.take()
+        held.append(session.live.valve.is_held)
+        if believed < 0 and only(events, SpeechStarted):
+            believed = 10 * len(held)
+    return held, events, believed
+
+
+def test_what_makes_no_sense_interrupts_late_or_never(make_room: Rooms, reading: Parts, question: np.ndarray) -> None:
+    voiced = question[slice(*np.flatnonzero(np.abs(question) > 0.02)[[0, -1]])]
+    silence = np.zeros(8000, np.float32)
+    short, on_and_on = np.concatenate([voiced, silence]), np.concatenate([*[voiced] * 5, silence])
+    sense, nonsense = (replace(reading, settings=replace(reading.settings, least_sense=x)) for x in (-1e9, 1e9))
+    _, _, at_once = interrupted(make_room, sense, short)
+    assert 500 < at_once < 1100
+    held, events, never = interrupted(make_room, nonsense, short)
+    assert never < 0
+    assert not [event for event in events if isinstance(event, ReplyDone) and event.reply.status == "cancelled"]
+    assert 20 <= sum(held) <= 80, "it listens for a moment, and then goes on over it"
+    assert not any(held[-30:])
+    _, _, in_the_end = interrupted(make_room, nonsense, on_and_on)
+    assert in_the_end > at_once + 2000

@@ -102,6 +102,8 @@ class DialogueSettings:
         second_pass: of a model that brings a language model: how it and the ears weigh, see ``dialogue.second_pass``.
         completeness: likewise: how much it tells the state head of whether a sentence is over. 0: nothing.
         completeness_even: log-probability of an end at which it leaves the head's verdict as it is.
+        least_sense: likewise: log-probability a vector of what was heard (bonuses included), below which speech over
+            the assistant's own is taken for noise or for talk between others. None: nothing is.
         alignment_layers: of the speech decoder, trained to look at the word they speak (``alignment_layers`` of stage
             codec_lm): they tell which words were heard of a reply that is cut. None: its letters are spread evenly.
         silent_codes: codes at the beginning of a reply whose sound is left out (ours; not with the official wave-out):
@@ -128,6 +130,7 @@ class DialogueSettings:
     second_pass: CTCSearchConfig = field(default_factory=CTCSearchConfig)
     completeness: float = 0.0
     completeness_even: float = -1.5
+    least_sense: float | None = None
     alignment_layers: tuple[int, ...] = ()
     silent_codes: int = 0
     codes_per_step: int = 8

@@ -151,6 +151,17 @@ class Device:
             return ()
         return tuple(second.ids([torch.cat(utterance.vectors)[:count]]))
 
+    @torch.inference_mode()
+    def makes_sense(self, slot: Slot) -> bool:
+        """Whether what was heard so far is at all like what users say, as far as the model can tell."""
+        utterance, second = self.row(slot).utterance, self.dialogue.second_pass
+        least = self.dialogue.settings.least_sense
+        if second is None or utterance is None or least is None:
+            return True
+        utterance = second.follow(utterance)
+        self.state = with_row(self.state, slot.index, utterance=utterance)
+        return second.search.sense(utterance.beam) >= least
+
     def vectors_heard(self, slot: Slot) -> int:
         """How many vectors the ears have made of the utterance so far."""
         utterance = self.row(slot).utterance

@@ -28,6 +28,7 @@ MAX_UTTERANCE_S = 60.0  # then the turn is over
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
+NONSENSE_MS = 2000.0  # of speech beyond what is needed, that interrupt even if the ears make no sense of it
 SETTLED_MS = 300  # of silence that belong to a turn; how much more it took to be sure that it was over is not read
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 
@@ -87,12 +88,13 @@ class Listening:
         """What silence and speech so far mean."""
         ear, attention = self.attention.ear, self.attention
         if not heard.confirmed:
-            if ear.voiced_ms >= attention.needed_ms(audible=self.talking.audible(now_s)):
+            needed_ms = attention.needed_ms(audible=self.talking.audible(now_s))
+            if ear.voiced_ms >= needed_ms and (not needed_ms or self._makes_sense(heard, needed_ms)):
                 self._confirm(heard, now_s)
             elif ear.quiet_ms >= DROP_TENTATIVE_MS:
                 self._drop(heard)
                 return
-            elif attention.is_the_user:
+            elif attention.is_the_user and ear.voiced_ms < needed_ms:
                 self.talking.hold(now_s)
             elif self.live.valve.is_held:
                 self._go_on()
@@ -138,7 +140,14 @@ class Listening:
 
     def _is_somebody(self, heard: Heard) -> bool:
         """Whether the state head may take the turn: its own voice sounds to it like anybody's."""
-        return heard.confirmed or self.attention.is_the_user
+        return heard.confirmed or (self.attention.is_the_user and self._makes_sense(heard))
+
+    def _makes_sense(self, heard: Heard, needed_ms: float = 0.0) -> bool:
+        """Whether it may be meant for the assistant; who goes on and on is listened to, sense or not."""
+        live = self.live
+        if not heard.begun or live.slot is None or self.attention.ear.voiced_ms >= needed_ms + NONSENSE_MS:
+            return True
+        return live.device.makes_sense(live.slot)
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""

@@ -80,6 +80,10 @@ class CTCSearch:
             prefixes = self._grown(prefixes, float(frame[0]), heard)
         return Beam(prefixes, beam.frames + len(log_p))
 
+    def sense(self, beam: Beam) -> float:
+        """Log-probability a frame of the best so far: how much it is like what users say; 0 before the first frame."""
+        return max(each.score for each in beam.prefixes) / max(1, beam.frames)
+
     def best(self, beam: Beam) -> tuple[tuple[int, ...], float]:
         """The likeliest tokens if that was all, and the log-probability by ``language`` that it was."""
         ends = [self._likes(prefix.ids, [self.language.end])[0] for prefix in beam.prefixes]
