@@ -149,5 +149,7 @@ def test_the_chance_of_an_end_counts_in_the_verdict(reading: Parts, question: Te
         assert take2 / (1 - take2) == pytest.approx(take / (1 - take) * factor, rel=1e-4)
         assert keep2 / ignore2 == pytest.approx(keep / ignore, rel=1e-4)
         assert keep2 + take2 + ignore2 == pytest.approx(keep + take + ignore)
+        over = even.second_pass.judged((keep, take, ignore), utterance, over=True)[1]
+        assert over == pytest.approx(min(take, take2)), "over the assistant's speech nothing is surer by it"
         compared += bool(ids)
     assert compared > 5

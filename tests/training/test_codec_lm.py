@@ -18,7 +18,7 @@ from icebreaker.models.codec_lm_loss import alignment_loss
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
 from icebreaker.training import codec_lm, codec_lm_prefix
-from icebreaker.training.answer_states import AnswerStates, read_contexts
+from icebreaker.training.answer_states import AnswerStates, as_heard, read_contexts
 from icebreaker.training.codec_lm_batches import PAUSE, AnswerSource
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +136,7 @@ def test_states_predict_the_answer(folder: Path, llm: LLM) -> None:
     contexts = read_contexts(folder / "train.jsonl", set(TEXTS), per_answer=2)
     assert contexts[TEXTS[0]] == [("Tell me.",), ("Tell me.",)]
     assert TEXTS[3] not in contexts
+    assert as_heard(("Tell me, Ann.", "No!", "Why?")) == (" tell me ann", "No!", " why")
     states = AnswerStates(llm, contexts)
     answer = TEXTS[2]
     whole = states.of(answer, 0, len(answer), 0)

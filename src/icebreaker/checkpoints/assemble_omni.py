@@ -1,6 +1,6 @@
 """Puts the outputs of LLaMA-Omni's training stages together into one bundle. Trains nothing, takes only what fits.
 
-    runs/mini-llama-omni/{speech_instruct, unit_ctc, unit_vocoder}, and the encoder that speech_instruct heard with
+    runs/mini-llama-omni/{speech_instruct, ngram, unit_ctc, unit_vocoder}, and the encoder that it heard with
     ->  bundle
 
 The LLM is the one that stage ``speech_instruct`` left, or named where it stayed frozen. An encoder of ours only:
@@ -35,7 +35,7 @@ __all__ = ["assemble_omni", "is_omni_runs"]
 
 SOURCES = {"adaptor": "speech_instruct", "unit_ctc": "unit_ctc", "vocoder": "unit_vocoder"}
 CONFIGS = "configs/mini-llama-omni"
-RUNS = ("units", "speech_instruct", "unit_ctc", "unit_vocoder")  # in the model card, where they are there
+RUNS = ("units", "speech_instruct", "ngram", "unit_ctc", "unit_vocoder")  # in the model card, where they are there
 EARLIER = ("backbone_text", "backbone", "backbone_heard", "backbone_more")  # beside the LLM's folder, likewise
 
 

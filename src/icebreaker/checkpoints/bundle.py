@@ -3,6 +3,7 @@
     config.json        sizes of every part, the LLM it belongs to, settings
     model.safetensors  encoder.* adapter.* prompts.* turn_head.* codec_lm.* codec.*   (Freeze-Omni)
                        encoder.* adaptor.* unit_ctc.* vocoder.*                       (LLaMA-Omni)
+                       language.*                                                     (where there is a second pass)
     MODEL_CARD.md      data, licences, stages, seeds, measured figures
     llm/               the frozen LLM as a Hugging Face folder, where it is small enough to come along
 

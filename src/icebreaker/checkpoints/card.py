@@ -15,6 +15,7 @@ TRAINED = {
     "backbone": "the text LLM; frozen from here on",
     "encoder_ctc": "speech encoder, by CTC over characters",
     "adapter_ctc": "adapter alone, by CTC over the LLM's tokens",
+    "ngram": "n-grams of what users say, counted; nothing is trained",
     "alignment": "encoder and adapter, through the frozen LLM and by CTC over its tokens",
     "spoken_qa": "prompt embeddings and turn head; all else frozen",
     "codec": "codes to waveform and back",

@@ -274,7 +274,8 @@ class Dialogue:
         if self.second_pass is not None and utterance is not None:
             utterance = self.second_pass.follow(utterance)
             state = with_row(state, index, utterance=utterance)
-            keep, take, ignore = self.second_pass.judged((keep, take, ignore), utterance)
+            over = state.rows[index].turn is Turn.OVERLAP
+            keep, take, ignore = self.second_pass.judged((keep, take, ignore), utterance, over=over)
         verdict = judge((keep, take, ignore), self.settings.duplex)
         return (keep, take, ignore), self.signal(index, ChunkHeard(verdict=verdict), state)
 

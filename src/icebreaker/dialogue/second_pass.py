@@ -47,18 +47,19 @@ class SecondPass:
                 new.append(vectors)
         return replace(utterance, beam=self.search.advance(utterance.beam, self._log_p(new))) if new else utterance
 
-    def judged(self, probabilities: Probabilities, utterance: Utterance) -> Probabilities:
+    def judged(self, probabilities: Probabilities, utterance: Utterance, *, over: bool) -> Probabilities:
         """The state head's verdict (continue, take, ignore), and whether ``utterance``, searched, may end there.
 
         The odds of "take" are multiplied by the probability of an end, to the power of ``completeness``, over that at
-        which the verdict stays as it is.
+        which the verdict stays as it is; ``over`` the assistant's own speech, where an uh-huh is as whole as a
+        question, they do not rise.
         """
         keep, take, ignore = probabilities
         ids, end = self.search.best(utterance.beam)
         if not self.settings.completeness or not ids or not 0 < take < 1:
             return probabilities
-        log_odds = math.log(take / (1 - take))
-        log_odds += self.settings.completeness * (max(end, LEAST) - self.settings.completeness_even)
+        more = self.settings.completeness * (max(end, LEAST) - self.settings.completeness_even)
+        log_odds = math.log(take / (1 - take)) + (min(more, 0.0) if over else more)
         now = 1 / (1 + math.exp(-log_odds))
         rest = (1 - now) / (1 - take)
         return keep * rest, now, ignore * rest

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.llm import LLM
 
-__all__ = ["AnswerStates", "read_contexts"]
+__all__ = ["AnswerStates", "as_heard", "read_contexts"]
 
 NEUTRAL = ("Please say something.",)
 Context = tuple[str, ...]  # user, assistant, .., user
@@ -59,6 +60,11 @@ class AnswerStates:
         hidden_states = self.llm.train_forward(embeddings, mask)
         start = len(ids) - 1  # the position that predicts the first token
         return hidden_states[0, start : start + len(tokens)].clone().cpu(), encoded["offset_mapping"]
+
+
+def as_heard(context: Context) -> Context:
+    """The conversation as the LLM reads it where the user's turns come from a second pass: plain, after a space."""
+    return tuple(text if turn % 2 else f" {normalise(text)}" for turn, text in enumerate(context))
 
 
 def read_contexts(path: Path, answers: set[str], per_answer: int) -> dict[str, list[Context]]:

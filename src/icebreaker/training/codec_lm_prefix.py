@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icebreaker.config import from_mapping, to_mapping
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
 from icebreaker.models.llm import LLM
-from icebreaker.training.answer_states import AnswerStates, read_contexts
+from icebreaker.training.answer_states import AnswerStates, as_heard, read_contexts
 from icebreaker.training.code_neighbours import CodeNeighbours, NeighbourConfig, load_neighbours
 from icebreaker.training.codec_lm import loss_of, validate
 from icebreaker.training.codec_lm_batches import AnswerConfig, AnswerSource, CodecLMBatch
@@ -42,6 +42,7 @@ class CodecLMPrefixConfig:
     data: AnswerConfig
     optim: OptimConfig
     contexts_per_answer: int = 2
+    heard_contexts: bool = False  # each of them also as a second pass hears it
     code_noise: float = 0.0  # share of fed codes that are random, as in stage codec_lm
     neighbours: NeighbourConfig | None = None  # likewise
     evaluate_every: int = 200
@@ -125,5 +126,7 @@ def _source(config: CodecLMPrefixConfig, split: str, llm: LLM) -> AnswerSource:
     plain = AnswerSource(config.data, split, llm, device=llm.embedding.weight.device)
     answers = {answer.text for answer in plain.answers}
     contexts = read_contexts(config.conversations / f"{split}.jsonl", answers, config.contexts_per_answer)
+    if config.heard_contexts:
+        contexts = {answer: [*some, *map(as_heard, some)] for answer, some in contexts.items()}
     plain.states = AnswerStates(llm, contexts)
     return plain
