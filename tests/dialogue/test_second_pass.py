@@ -11,7 +11,7 @@ from icebreaker.dialogue import Dialogue, DialogueState, Parts
 from icebreaker.dialogue.state import Utterance, with_row
 from icebreaker.duplex import Committed, ReplyFinished, SpeechStarted, Turn
 from icebreaker.models.adapter import Adapter
-from icebreaker.models.ctc_search import CTCSearchConfig
+from icebreaker.models.ctc_search import Beam, CTCSearchConfig
 from icebreaker.models.ngram import NGram
 
 CAPACITY = 600
@@ -122,6 +122,7 @@ def test_transcripts_are_those_of_the_second_pass(reading: Parts, question: Tens
     utterance = state.rows[0].utterance
     assert utterance is not None
     assert dialogue.transcribe(utterance) == reading.llm.tokenizer.decode(understood(dialogue, state)).strip() != ""
+    utterance = replace(utterance, beam=Beam())  # not searched yet
     mute = replace(reading.settings, second_pass=CTCSearchConfig(weight=0.0, bonus=-1e6))
     assert Dialogue(replace(reading, settings=mute)).transcribe(utterance) == ""
     assert Dialogue(replace(reading, settings=mute, language=None)).transcribe(utterance) != ""

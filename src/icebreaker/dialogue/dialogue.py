@@ -247,7 +247,7 @@ class Dialogue:
         parts, second = self.model, self.second_pass
         lookup = parts.adapter.lookup if isinstance(parts, Parts) else parts.adaptor.lookup
         if second is not None and utterance.vectors:
-            return str(parts.llm.tokenizer.decode(second.ids(utterance.vectors))).strip()
+            return str(parts.llm.tokenizer.decode(second.said(utterance))).strip()
         if lookup is not None:
             return str(parts.llm.tokenizer.decode(lookup.read(torch.cat(utterance.embeddings)))).strip()
         if not isinstance(parts, Parts):

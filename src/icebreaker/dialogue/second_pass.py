@@ -47,6 +47,10 @@ class SecondPass:
                 new.append(vectors)
         return replace(utterance, beam=self.search.advance(utterance.beam, self._log_p(new))) if new else utterance
 
+    def said(self, utterance: Utterance) -> list[int]:
+        """Token ids of ``utterance``, most of which has been searched while it was heard."""
+        return list(self.search.best(self.follow(utterance).beam)[0])
+
     def judged(self, probabilities: Probabilities, utterance: Utterance, *, over: bool) -> Probabilities:
         """The state head's verdict (continue, take, ignore), and whether ``utterance``, searched, may end there.
 

@@ -103,7 +103,7 @@ class Turns:
         utterance = row.utterance
         suffix = self.embed(parts.chat.suffix_ids)
         pieces = [suffix]
-        if utterance is not None and self.second_pass is not None and (ids := self.second_pass.ids(utterance.vectors)):
+        if utterance is not None and self.second_pass is not None and (ids := self.second_pass.said(utterance)):
             if row.turn is Turn.HEARING:
                 row = self._without_utterance(row, utterance, int(state.context.length[index]))
                 state = truncate(state, index, utterance.start)

@@ -149,6 +149,8 @@ class Device:
         utterance, second = self.row(slot).utterance, self.dialogue.second_pass
         if second is None or utterance is None or not utterance.vectors:
             return ()
+        if count == sum(map(len, utterance.vectors)):
+            return tuple(second.said(utterance))
         return tuple(second.ids([torch.cat(utterance.vectors)[:count]]))
 
     @torch.inference_mode()
