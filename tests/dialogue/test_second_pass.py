@@ -5,30 +5,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_parts import with_second_pass
 from torch import Tensor
 
 from icebreaker.dialogue import Dialogue, DialogueState, Parts
 from icebreaker.dialogue.state import Utterance, with_row
 from icebreaker.duplex import Committed, ReplyFinished, SpeechStarted, Turn
-from icebreaker.models.adapter import Adapter
 from icebreaker.models.ctc_search import Beam, CTCSearchConfig
-from icebreaker.models.ngram import NGram
 
 CAPACITY = 600
 
 
 @pytest.fixture(scope="module")
 def reading(exact: Parts) -> Parts:
-    """The tiny model with ears that hear in tokens, and a language in which anything can be said."""
-    torch.manual_seed(4)
-    table = exact.llm.embedding.weight
-    adapter = Adapter(replace(exact.adapter.config, vocabulary=len(table))).eval().requires_grad_(False)
-    assert adapter.lookup is not None
-    adapter.lookup.follow(table)
-    adapter.project.weight.mul_(6 * float(table.std()) / float(adapter.project.weight.std()))
-    language = NGram.counted([(tuple(range(20, 60)), 1)], len(table), 2)
-    settings = replace(exact.settings, second_pass=CTCSearchConfig(weight=0.1, bonus=2.0))
-    return replace(exact, adapter=adapter, language=language, settings=settings)
+    return with_second_pass(exact)
 
 
 def hear(dialogue: Dialogue, chunks: Tensor, state: DialogueState, played_ms: float = 0.0) -> DialogueState:
@@ -122,7 +112,7 @@ def test_transcripts_are_those_of_the_second_pass(reading: Parts, question: Tens
     utterance = state.rows[0].utterance
     assert utterance is not None
     assert dialogue.transcribe(utterance) == reading.llm.tokenizer.decode(understood(dialogue, state)).strip() != ""
-    utterance = replace(utterance, beam=Beam())  # not searched yet
+    utterance = replace(utterance, beams=(Beam(),))  # not searched yet
     mute = replace(reading.settings, second_pass=CTCSearchConfig(weight=0.0, bonus=-1e6))
     assert Dialogue(replace(reading, settings=mute)).transcribe(utterance) == ""
     assert Dialogue(replace(reading, settings=mute, language=None)).transcribe(utterance) != ""
@@ -142,10 +132,10 @@ def test_the_chance_of_an_end_counts_in_the_verdict(reading: Parts, question: Te
         utterance = states[1].rows[0].utterance
         if utterance is None or None in outputs:
             continue
-        assert utterance.beam.frames == sum(map(len, utterance.vectors)), "all that was heard is searched"
+        assert utterance.beams[-1].frames == sum(map(len, utterance.vectors)), "all that was heard is searched"
         (keep, take, ignore), (keep2, take2, ignore2) = outputs
         assert even.second_pass is not None
-        ids, end = even.second_pass.search.best(utterance.beam)
+        ids, end = even.second_pass.search.best(utterance.beams[-1])
         factor = math.exp(0.7 * (max(end, -10.0) + 2.0)) if ids else 1.0
         assert take2 / (1 - take2) == pytest.approx(take / (1 - take) * factor, rel=1e-4)
         assert keep2 / ignore2 == pytest.approx(keep / ignore, rel=1e-4)
@@ -154,3 +144,15 @@ def test_the_chance_of_an_end_counts_in_the_verdict(reading: Parts, question: Te
         assert over == pytest.approx(min(take, take2)), "over the assistant's speech nothing is surer by it"
         compared += bool(ids)
     assert compared > 5
+
+
+def test_a_beginning_is_what_it_would_be_alone(reading: Parts, question: Tensor) -> None:
+    """Where a turn ends is known some chunks later; it does not matter whether that is still remembered."""
+    dialogue = Dialogue(reading)
+    state = hear(dialogue, question, dialogue.initial_state([0], CAPACITY))
+    utterance = state.rows[0].utterance
+    assert utterance is not None
+    assert dialogue.second_pass is not None
+    vectors = torch.cat(utterance.vectors)
+    for count in (3, 8, len(vectors) - 6, len(vectors) - 5, len(vectors)):
+        assert dialogue.second_pass.said(utterance, count) == dialogue.second_pass.ids([vectors[:count]])

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from conversing import CLIENT, context_is_fresh, only, said, sound, speak
+from tiny_parts import with_second_pass
 
 from icebreaker.dialogue import Parts
 from icebreaker.engine.keys import blob_keys
@@ -26,25 +26,15 @@ from icebreaker.engine.messages import (
     Transcribed,
 )
 from icebreaker.engine.store import SessionStore
-from icebreaker.models.adapter import Adapter
 from icebreaker.models.ctc_search import CTCSearchConfig
-from icebreaker.models.ngram import NGram
 
 Rooms = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def reading(parts: Parts) -> Parts:
-    """The tiny parts with ears that hear in tokens, and a language of which anything can be said."""
-    torch.manual_seed(9)
-    table = parts.llm.embedding.weight
-    adapter = Adapter(replace(parts.adapter.config, vocabulary=len(table))).eval().requires_grad_(False)
-    assert adapter.lookup is not None
-    adapter.lookup.follow(table)
-    adapter.project.weight.mul_(6 * float(table.std()) / float(adapter.project.weight.std()))
-    language = NGram.counted([(tuple(range(20, 60)), 1)], len(table), 2)
-    settings = replace(parts.settings, transcribe=True, second_pass=CTCSearchConfig(weight=0.1, bonus=2.0))
-    return replace(parts, adapter=adapter, language=language, settings=settings)
+    parts = replace(parts, settings=replace(parts.settings, transcribe=True))
+    return with_second_pass(parts)
 
 
 def of_user(session: Any) -> Remembered:

@@ -1,5 +1,7 @@
 """A tiny Freeze-Omni around any tiny LLM, for tests of conversations: random weights, always the same ones."""
 
+from dataclasses import replace
+
 import torch
 
 from icebreaker.audio.fbank import Fbank
@@ -8,8 +10,10 @@ from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.chat import ChatPrompt
 from icebreaker.models.codec import Codec, CodecConfig
 from icebreaker.models.codec_lm import CodecLM, CodecLMConfig
+from icebreaker.models.ctc_search import CTCSearchConfig
 from icebreaker.models.encoder import Encoder, EncoderConfig
 from icebreaker.models.llm import LLM
+from icebreaker.models.ngram import NGram
 from icebreaker.models.prompts import Prompts
 from icebreaker.models.turn_head import TurnHead
 
@@ -44,3 +48,16 @@ def tiny_parts(llm: LLM, settings: DialogueSettings) -> Parts:
         fbank=Fbank(), llm=llm, voice=None, settings=settings,
         chat=ChatPrompt.from_tokenizer(llm.tokenizer, settings.system), **modules,
     )  # fmt: skip
+
+
+def with_second_pass(parts: Parts) -> Parts:
+    """``parts`` with ears that hear in the LLM's tokens, and a language in which anything can be said."""
+    torch.manual_seed(9)
+    table = parts.llm.embedding.weight
+    adapter = Adapter(replace(parts.adapter.config, vocabulary=len(table))).eval().requires_grad_(False)
+    assert adapter.lookup is not None
+    adapter.lookup.follow(table)
+    adapter.project.weight.mul_(6 * float(table.std()) / float(adapter.project.weight.std()))
+    language = NGram.counted([(tuple(range(20, 60)), 1)], len(table), 2)
+    settings = replace(parts.settings, second_pass=CTCSearchConfig(weight=0.1, bonus=2.0))
+    return replace(parts, adapter=adapter, language=language, settings=settings)

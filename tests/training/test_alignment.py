@@ -14,6 +14,7 @@ from tiny_folder import write_llm
 from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import load_toml
 from icebreaker.data.manifest import Item, read_manifest, write_manifest
+from icebreaker.errors import ConfigError
 from icebreaker.models.adapter import AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.nn.weights import weights_sha256
@@ -183,6 +184,8 @@ def test_a_layer_in_the_middle_may_spell_and_the_encoder_grow(config: AlignmentC
     assert not torch.equal(learnt, before["encoder.layers.0.attention.query.weight"])  # type: ignore[arg-type]
     torch.testing.assert_close(above, before["encoder.layers.0.attention.query.weight"], atol=1e-3, rtol=0)  # type: ignore[arg-type]
     assert not ears.encoder.layers[1].attention.out.weight.any()  # type: ignore[union-attr,operator]
+    with pytest.raises(ConfigError, match="ctc_layer: expected one of"):
+        run(replace(config, output=str(tmp_path / "none"), ctc_layer=9))
     with pytest.raises(ValueError, match="ctc_layer: expected a layer from 1"):
         replace(config, ctc_layer=-1)
 

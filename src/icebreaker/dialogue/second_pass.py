@@ -23,6 +23,7 @@ from icebreaker.models.token_lookup import TokenLookup
 
 __all__ = ["SecondPass", "second_pass_of"]
 
+KEPT = 16  # chunks of an utterance whose beams are kept: where it ends is known some chunks later
 LEAST = -10.0  # log-probability of an end below which one is as unlikely as another
 Probabilities = tuple[float, float, float]
 
@@ -40,16 +41,20 @@ class SecondPass:
 
     def follow(self, utterance: Utterance) -> Utterance:
         """``utterance`` with all that was heard of it searched."""
-        searched, new = 0, list[Tensor]()
+        beams, heard = utterance.beams, 0
         for vectors in utterance.vectors:
-            searched += len(vectors)
-            if searched > utterance.beam.frames:
-                new.append(vectors)
-        return replace(utterance, beam=self.search.advance(utterance.beam, self._log_p(new))) if new else utterance
+            heard += len(vectors)
+            if heard > beams[-1].frames:
+                beams = (*beams, self.search.advance(beams[-1], self._log_p([vectors])))[-KEPT:]
+        return utterance if beams is utterance.beams else replace(utterance, beams=beams)
 
-    def said(self, utterance: Utterance) -> list[int]:
-        """Token ids of ``utterance``, most of which has been searched while it was heard."""
-        return list(self.search.best(self.follow(utterance).beam)[0])
+    def said(self, utterance: Utterance, count: int | None = None) -> list[int]:
+        """Token ids of ``utterance``, or of its first ``count`` vectors; most was searched while it was heard."""
+        beams = self.follow(utterance).beams
+        there = [beam for beam in beams if count in (None, beam.frames)]
+        if there:
+            return list(self.search.best(there[-1])[0])
+        return self.ids([torch.cat(utterance.vectors)[:count]])
 
     def judged(self, probabilities: Probabilities, utterance: Utterance, *, over: bool) -> Probabilities:
         """The state head's verdict (continue, take, ignore), and whether ``utterance``, searched, may end there.
@@ -59,8 +64,10 @@ class SecondPass:
         question, they do not rise.
         """
         keep, take, ignore = probabilities
-        ids, end = self.search.best(utterance.beam)
-        if not self.settings.completeness or not ids or not 0 < take < 1:
+        if not self.settings.completeness or not 0 < take < 1:
+            return probabilities
+        ids, end = self.search.best(utterance.beams[-1])
+        if not ids:
             return probabilities
         more = self.settings.completeness * (max(end, LEAST) - self.settings.completeness_even)
         log_odds = math.log(take / (1 - take)) + (min(more, 0.0) if over else more)

@@ -46,7 +46,7 @@ class Utterance:
         embeddings: adapter outputs [n, D] so far, for a transcript and for a later replay.
         vectors: the same before an adapter's lookup, for the second pass; none where there is no lookup.
         pending: LLM inputs [L, D] not fed yet.
-        beam: how far the second pass is with them.
+        beams: where the second pass stood after the newest of them, now the last.
         chunks: listening chunks heard.
         waveform: [n] at 16 kHz, for ears that hear a turn when it is over.
     """
@@ -54,7 +54,7 @@ class Utterance:
     start: int
     embeddings: tuple[Tensor, ...] = ()
     vectors: tuple[Tensor, ...] = ()
-    beam: Beam = field(default_factory=Beam)
+    beams: tuple[Beam, ...] = (Beam(),)
     pending: Tensor | None = None
     chunks: int = 0
     waveform: Tensor | None = None

@@ -149,9 +149,7 @@ class Device:
         utterance, second = self.row(slot).utterance, self.dialogue.second_pass
         if second is None or utterance is None or not utterance.vectors:
             return ()
-        if count == sum(map(len, utterance.vectors)):
-            return tuple(second.said(utterance))
-        return tuple(second.ids([torch.cat(utterance.vectors)[:count]]))
+        return tuple(second.said(utterance, count))
 
     @torch.inference_mode()
     def makes_sense(self, slot: Slot) -> bool:
@@ -162,7 +160,7 @@ class Device:
             return True
         utterance = second.follow(utterance)
         self.state = with_row(self.state, slot.index, utterance=utterance)
-        return second.search.sense(utterance.beam) >= least
+        return second.search.sense(utterance.beams[-1]) >= least
 
     def vectors_heard(self, slot: Slot) -> int:
         """How many vectors the ears have made of the utterance so far."""

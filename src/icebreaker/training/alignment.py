@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import to_mapping
+from icebreaker.errors import ConfigError
 from icebreaker.models.adapter import Adapter, AdapterConfig
 from icebreaker.models.llm import LLM
 from icebreaker.models.prompts import Prompts
@@ -190,6 +191,8 @@ class _Tap:
 
     def __init__(self, ears: Ears, layer: int) -> None:
         self._passed: Tensor | None = None
+        if layer > len(ears.encoder.layers):
+            raise ConfigError(f"ctc_layer: expected one of {len(ears.encoder.layers)} layers, got {layer}")
         if layer:
             ears.encoder.layers[layer - 1].register_forward_hook(self._keep)
 
