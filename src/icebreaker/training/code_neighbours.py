@@ -54,8 +54,11 @@ class CodeNeighbours(nn.Module):
 
     def noisy(self, codes: Tensor) -> Tensor:
         """``codes`` [B, T] with a share of ``noise`` drawn from their neighbourhoods."""
-        drawn = torch.multinomial(self.shares[codes.flatten()], 1).view_as(codes)
-        return drawn.where(torch.rand(codes.shape, device=codes.device) < self.config.noise, codes)
+        noisy = codes.clone()
+        chosen = torch.rand(codes.shape, device=codes.device) < self.config.noise
+        if bool(chosen.any()):
+            noisy[chosen] = torch.multinomial(self.shares[codes[chosen]], 1).squeeze(1)
+        return noisy
 
     def cross_entropy(self, logits: Tensor, expected: Tensor, pad: int) -> Tensor:
         """Mean over tokens of ``logits`` [B, T, V] against neighbourhoods of ``expected`` [B, T]; special ids as is."""
