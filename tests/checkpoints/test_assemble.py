@@ -76,12 +76,16 @@ def test_stages_become_a_bundle_that_loads(runs: Path, tmp_path: Path, modules: 
 
 
 def test_the_card_says_what_was_trained_and_measured(runs: Path, tmp_path: Path) -> None:
+    with (runs / "codec_lm_prefix" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 60, "loss": 0.4, "seconds": 5400.0, "processes": 2}) + "\n")
     assemble(runs, tmp_path / "mini", name="Tiny")
     card = (tmp_path / "mini" / "MODEL_CARD.md").read_text()
     assert card.startswith("# Tiny\n")
     assert f"sha256 `{folder_sha256(runs / 'backbone' / 'llm')}`" in card
     assert "| alignment | encoder and adapter, through the frozen LLM and by CTC over its tokens | 40 | 7 |" in card
-    assert "| 1.00 |" in card
+    ends = {line.split(" | ")[0][2:]: line.split(" | ")[-1] for line in card.splitlines() if line.count(" | ") == 5}
+    assert ends["spoken_qa"] == "1.00 |"
+    assert ends["codec_lm_prefix"] == "3.00 |"  # an hour and a half of two processes
     assert "| alignment | wer | 0.125 |" in card
     assert "| turn_head | 516 |" in card
     assert str(tmp_path) not in card

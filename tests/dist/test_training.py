@@ -163,7 +163,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def curve(folder: Path) -> dict[int, dict[str, float]]:
     """Loss, gradient norm (``grad_norm``), learning rate and parts of every step, in the order of their names."""
-    machine = {"step", "seconds", "batches_per_second", "audio_per_second", "peak_memory_mib"}
+    machine = {"step", "seconds", "batches_per_second", "audio_per_second", "peak_memory_mib", "processes"}
     return {
         row["step"]: {name: value for name, value in sorted(row.items()) if name not in machine}
         for row in rows_of(folder)
@@ -234,6 +234,7 @@ def test_figures_tell_throughput_and_memory(runs: dict[str, Runs], name: str) ->
     for folder in (runs[name].one, runs[name].two):
         steps = [row for row in rows_of(folder) if "loss" in row]
         assert all(row["batches_per_second"] > 0 and 50 < row["peak_memory_mib"] < 10_000 for row in steps)
+        assert {row.get("processes") for row in steps} == ({2} if folder == runs[name].two else {None})
 
 
 def test_the_documented_command_trains_in_bfloat16_and_recomputes(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ The LLM (`{config.llm.name}`, width {config.llm.width}) is frozen: sha256 `{conf
 | --- | --- | ---: | ---: | --- | ---: |
 {rows}
 
-Hours are wall-clock on one CPU thread of a shared machine.
+Hours are wall-clock on a shared machine, one CPU thread a process; those of several processes are added.
 
 ## Data and licences
 
@@ -141,9 +141,9 @@ def _stage_row(stage: StageRecord) -> str:
 
 
 def _seconds(metrics: Sequence[Mapping[str, Any]]) -> float:
-    """Wall-clock of all runs: the clock starts anew when a run is resumed."""
+    """Wall-clock of all runs, times the processes of each: the clock starts anew when a run is resumed."""
     total, newest = 0.0, 0.0
-    for seconds in (float(row["seconds"]) for row in metrics if "seconds" in row):
+    for seconds in (float(row["seconds"]) * row.get("processes", 1) for row in metrics if "seconds" in row):
         if seconds < newest:
             total += newest
         newest = seconds

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from icebreaker.errors import TrainingError
 from icebreaker.training.memory import peak_memory
 from icebreaker.training.metrics_log import append_row, forget_after
-from icebreaker.training.processes import dealt, gathered, is_main, mean, rank
+from icebreaker.training.processes import dealt, gathered, is_main, mean, rank, world
 from icebreaker.training.run import OptimConfig, Run, Stateful
 from icebreaker.training.sharding import average_gradients, average_statistics, clip_gradients, spread_from_main
 
@@ -197,7 +197,9 @@ def _log(folder: Path, report: StepReport, pace: Mapping[str, float], seconds: f
         "step %d loss %.4f grad %.2f %.0fs, %.2f batches/s, %d MiB",
         report.step, report.loss, report.grad_norm, seconds, pace["batches_per_second"], memory,
     )  # fmt: skip
-    append_row(folder / "metrics.jsonl", {**row, "seconds": round(seconds, 1), **pace, "peak_memory_mib": memory})
+    several = {"processes": world()} if world() > 1 else {}
+    row |= {"seconds": round(seconds, 1), **several, **pace, "peak_memory_mib": memory}
+    append_row(folder / "metrics.jsonl", row)
 
 
 def _log_evaluation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
