@@ -11,13 +11,15 @@ from toy_answers import CODEC as MODEL
 from toy_answers import RATE, write_beeps
 from toy_answers import codec_stage as config
 
-from icebreaker.config import from_mapping, load_toml
+from icebreaker.checkpoints.stage_folders import UNPACKED
+from icebreaker.config import from_mapping, load_toml, to_mapping
+from icebreaker.data.manifest import read_manifest
 from icebreaker.errors import DataError, TrainingError
 from icebreaker.models.codec import Codec, CodecConfig
-from icebreaker.training.codec import CodecStage, CodecTrainingConfig, run
-from icebreaker.training.codec_batches import SegmentSource, cut, levelled
+from icebreaker.training.codec import CodecStage, CodecTrainingConfig, run, write_codes
+from icebreaker.training.codec_batches import SegmentSource, cut, levelled, read_recordings
 from icebreaker.training.loop import StepReport
-from icebreaker.training.stage_files import load_into, stage_config
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
 
 @pytest.fixture
@@ -90,6 +92,31 @@ def test_what_a_run_leaves(manifest: Path, tmp_path: Path) -> None:
     assert "fooled" not in steps[6]  # the judges learn alone at first
     assert steps[7]["fooled"] > 0
     assert metrics[-1]["evaluation"]["codes_used"] >= 1
+
+
+def test_codes_are_written_once_for_every_delay(manifest: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec = Codec(MODEL)
+    plain = torch.from_numpy(next(iter(read_recordings(read_manifest(manifest), RATE))))
+    codec.quantizer.codebook(0).data = codec.encoder(plain[None])[0][0].mT[::5].detach()  # codes that tell sounds apart
+    write_codes(codec, manifest, tmp_path / "codes.jsonl", (0.0, 0.025, 0.01))
+    rows = [json.loads(line) for line in (tmp_path / "codes.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["delay_s"]) for row in rows[:4]] == [("a0", 0.0), ("a0", 0.025), ("a0", 0.01), ("a1", 0.0)]
+    assert rows[2]["codes"] == codec.encode(torch.nn.functional.pad(plain, (240, 0))[None])[0][0].tolist()
+    assert rows[2]["codes"] != rows[0]["codes"]
+
+
+def test_the_codec_of_a_bundle_stays_and_its_codes_are_written(manifest: Path, tmp_path: Path) -> None:
+    settings = config(manifest, tmp_path)
+    save_stage(tmp_path, {"codec": Codec(MODEL)}, {UNPACKED: "mini", "model": to_mapping(MODEL)})
+    before = (tmp_path / "model.safetensors").read_bytes()
+    run(settings)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert len((tmp_path / "codes.jsonl").read_text().splitlines()) == 3
+    (tmp_path / "codes.jsonl").write_text("kept")
+    run(settings)
+    assert (tmp_path / "codes.jsonl").read_text() == "kept"
 
 
 def test_loss_falls(manifest: Path, tmp_path: Path) -> None:

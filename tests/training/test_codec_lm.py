@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +115,15 @@ def test_batches_depend_on_seed_and_number_only(folder: Path, llm: LLM) -> None:
     assert third.codes.shape != other.codes.shape or not third.codes.equal(other.codes)
 
 
+def test_batches_that_are_taken_together_are_about_as_long(folder: Path, llm: LLM) -> None:
+    """The texts have 8, 16, 24 and 32 codes; of a pool of many pairs the same place is taken twice, then another."""
+    source = AnswerSource(data(folder, pool=40, part_share=0.0, alike=2), "train", llm)
+    stream = source.batches(0, seed=1)
+    pairs = [[int(next(stream).code_lengths.max()) for _ in range(2)] for _ in range(12)]
+    assert all(abs(one - other) <= 8 for one, other in pairs)  # a bound between two lengths may lie at the place
+    assert len({one for one, _ in pairs}) == 4
+
+
 def test_pieces_are_cut_between_words(folder: Path, llm: LLM) -> None:
     source = AnswerSource(data(folder), "train", llm)
     head, tail = source.piece(2, 0, 2), source.piece(2, 2, None)
@@ -130,6 +138,22 @@ def test_pieces_are_cut_between_words(folder: Path, llm: LLM) -> None:
     assert first[4:8].tolist() == [PAUSE] * 4
     assert llm.tokenizer.decode(ids[int(first[8]) : int(last[8])]).strip() == "cat"
     assert first[16] == PAUSE  # eos
+
+
+def test_all_takes_of_a_recording_are_drawn_with_their_words_as_late_as_they_are(
+    folder: Path, llm: LLM, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (folder / "codes.jsonl").read_text().splitlines()]
+    late = [{**row, "delay_s": 0.05, "codes": [1, 2, *row["codes"]]} for row in rows]
+    (tmp_path / "codes.jsonl").write_text("\n".join(map(json.dumps, rows + late)))
+    source = AnswerSource(data(folder, codes=tmp_path / "codes.jsonl"), "train", llm)
+    rng = np.random.default_rng(0)
+    assert {source.draw(rng).take for _ in range(40)} == {0, 1}
+    head, tail = source.piece(2, 0, 2, take=1), source.piece(2, 2, None, take=1)
+    assert (head.start, head.stop, tail.start, tail.stop) == (0, 18, 18, 26)
+    batch = source.batch([head, source.piece(2, 0, 2)], 0)
+    assert batch.codes[0, 2:18].equal(batch.codes[1, :16])
+    assert batch.first[0, 2:18].equal(batch.first[1, :16])  # the same words, two codes later
 
 
 def test_states_predict_the_answer(folder: Path, llm: LLM) -> None:
@@ -200,16 +224,11 @@ def test_missing_codes_are_named(folder: Path, llm: LLM, tmp_path: Path) -> None
 
 
 def test_the_configurations_fit() -> None:
-    rounds = [
-        load_toml(ROOT / "configs" / "mini" / f"{name}.toml", codec_lm.CodecLMTrainingConfig)
-        for name in ("codec_lm", "codec_lm_replies", "codec_lm_more", "codec_lm_wide", "codec_lm_long")
-    ]
-    for earlier, later in pairwise(rounds):
-        assert later.start_from == earlier.output
-        assert later.model == dataclasses.replace(earlier.model, dropout=later.model.dropout)
-    last = rounds[-1]
+    plain = load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig)
     prefix = load_toml(ROOT / "configs" / "mini" / "codec_lm_prefix.toml", codec_lm_prefix.CodecLMPrefixConfig)
-    assert prefix.codec_lm == last.output
-    assert (last.data, last.neighbours, last.code_noise) == (prefix.data, prefix.neighbours, prefix.code_noise)
+    assert prefix.codec_lm == plain.output
+    assert prefix.llm == plain.llm
+    for name in ("answers", "codes", "word_times", "conversations"):
+        assert getattr(prefix.data, name) == getattr(plain.data, name)
     with pytest.raises(ConfigError, match=r"model\.prefix must be false"):
         load_toml(ROOT / "configs" / "mini" / "codec_lm.toml", codec_lm.CodecLMTrainingConfig, ["model.prefix=true"])

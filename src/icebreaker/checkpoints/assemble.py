@@ -33,15 +33,14 @@ SOURCES = {
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
     "codec": ("codec",),
-    # The latest stage that was run.
-    "codec_lm": ("codec_lm_prefix", "codec_lm_long", "codec_lm_wide", "codec_lm_more", "codec_lm_replies", "codec_lm"),
+    "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "backbone_more", "encoder_ctc", "encoder_ctc_domain",
     "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres", "encoder_ctc_asked",
     "adapter_ctc", "alignment_tokens", "alignment_wide", "alignment_sentences", "alignment_voices", "alignment_long",
-    "alignment_revoiced", "alignment_deep", "alignment", "spoken_qa", "ngram", "codec", "codec_lm", "codec_lm_replies",
-    "codec_lm_more", "codec_lm_wide", "codec_lm_long", "codec_lm_prefix",
+    "alignment_revoiced", "alignment_deep", "alignment", "spoken_qa", "ngram", "codec", "codec_lm",
+    "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_more", "backbone_heard", "backbone")  # the later round where it was run
 

@@ -6,8 +6,9 @@ can start on them), and the generator alone goes on against discriminators. Our 
 """
 
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icebreaker.config import to_mapping
+from icebreaker.checkpoints.stage_folders import UNPACKED
+from icebreaker.config import from_mapping, to_mapping
 from icebreaker.data.manifest import read_manifest
 from icebreaker.errors import DataError
 from icebreaker.models.codec import Codec, CodecConfig, nearest
@@ -28,10 +30,11 @@ from icebreaker.training.codec_losses import SpectralLoss
 from icebreaker.training.devices import device_of, moved
 from icebreaker.training.loop import OptimConfig, Run, StepReport, learning_rate, train
 from icebreaker.training.processes import main_first, rows_of, whole_rows
-from icebreaker.training.stage_files import save_stage
+from icebreaker.training.stage_files import load_into, save_stage, stage_config
 
 __all__ = ["CodecStage", "CodecTrainingConfig", "run", "write_codes"]
 
+logger = logging.getLogger(__name__)
 EDGE = 1  # codes beyond the judged segment that are synthesised too, so that its ends sound as within speech
 
 
@@ -51,6 +54,7 @@ class CodecTrainingConfig:
     margin_codes: int = 8  # around a segment, seen by the layers at code rate
     quantise_from: int = 400
     cluster_batches: int = 60
+    delays_s: tuple[float, ...] = (0.0,)  # every recording's codes are written once for each, see ``write_codes``
     mel_weight: float = 1.0
     magnitude_weight: float = 0.5
     commitment_weight: float = 0.25
@@ -202,22 +206,46 @@ def perplexity(counts: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def write_codes(codec: Codec, manifest: Path, path: Path) -> None:
-    """Write the codes of every recording of ``manifest``, one {"id", "codes"} a line; whole or not at all."""
+def write_codes(codec: Codec, manifest: Path, path: Path, delays_s: Sequence[float] = (0.0,)) -> None:
+    """Write the codes of every recording of ``manifest``, one {"id", "delay_s", "codes"} a line; whole or not at all.
+
+    Where a code begins within a sound is chance: 3 ms later, and a third of mini's codes are others. With more than
+    one delay a decoder that learns from the codes hears each recording so.
+    """
     items, device = read_manifest(manifest), next(codec.parameters()).device
     aside = path.with_suffix(".partial")
     with aside.open("w") as file:
         for item, waveform in zip(items, read_recordings(items, codec.config.sample_rate), strict=True):
-            codes, _ = codec.encode(torch.from_numpy(waveform)[None].to(device))
-            file.write(json.dumps({"id": item.id, "codes": codes[0].tolist()}) + "\n")
+            for delay_s in delays_s:
+                late = np.pad(waveform, (round(delay_s * codec.config.sample_rate), 0))
+                codes, _ = codec.encode(torch.from_numpy(late)[None].to(device))
+                file.write(json.dumps({"id": item.id, "delay_s": delay_s, "codes": codes[0].tolist()}) + "\n")
     os.replace(aside, path)
 
 
+def unpacked(folder: Path) -> Codec | None:
+    """The codec that ``icebreaker unpack`` has put into ``folder``, or nothing."""
+    if not (folder / "config.json").is_file() or UNPACKED not in (settings := stage_config(folder)):
+        return None
+    codec = Codec(from_mapping(CodecConfig, settings["model"], f"{folder / 'config.json'}: model"))
+    load_into(codec, folder, "codec")
+    return codec
+
+
 def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
-    """Train; leave ``codes.jsonl``, ``model.safetensors`` (``codec.*``) and ``config.json`` in ``config.output``."""
+    """Train; leave ``codes.jsonl``, ``model.safetensors`` (``codec.*``) and ``config.json`` in ``config.output``.
+
+    Where that holds a codec from a bundle it stays as it is, and only codes are written: voices learn from them.
+    """
     config.output.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if (codec := unpacked(config.output)) is not None:
+        with main_first():
+            if not (config.output / "codes.jsonl").exists():
+                logger.info("%s holds the codec of a bundle: no training, its codes are written", config.output)
+                write_codes(codec.to(device_of(config)), config.data, config.output / "codes.jsonl", config.delays_s)
+        return
     stage = CodecStage(config)
     items = read_manifest(config.data, "valid")[: config.evaluate_recordings]
     if not items:
@@ -231,7 +259,7 @@ def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = la
         with main_first():
             if not codes.exists():
                 stage.save()
-                write_codes(stage.codec, config.data, codes)
+                write_codes(stage.codec, config.data, codes, config.delays_s)
 
     stage.on_freeze = freeze
     train(
