@@ -162,6 +162,8 @@ def test_misuse_is_named(manifest: Path, tmp_path: Path) -> None:
         SegmentSource(manifest, "none", RATE)
     with pytest.raises(ValueError, match="quantise_from < freeze_at"):
         replace(config(manifest, tmp_path), quantise_from=6)
+    with pytest.raises(ValueError, match="delays_s"):
+        replace(config(manifest, tmp_path), delays_s=(0.0, -0.01))
     with pytest.raises(ValueError, match="one codebook"):
         replace(config(manifest, tmp_path), model=CodecConfig())
     small = config(manifest, tmp_path / "out", steps=6)

@@ -67,6 +67,8 @@ class CodecTrainingConfig:
             raise ValueError("this stage trains one codebook and one voice: code_groups 1, residual_layers 1, no voice")
         if not 0 <= self.quantise_from < self.freeze_at <= self.optim.steps or self.optim.accumulate != 1:
             raise ValueError("expected 0 <= quantise_from < freeze_at <= steps, and accumulate 1")
+        if not self.delays_s or min(self.delays_s) < 0:
+            raise ValueError(f"delays_s: expected at least one, none negative, got {list(self.delays_s)}")
         if self.margin_codes <= EDGE:
             raise ValueError(f"margin_codes must be over {EDGE}")
 
