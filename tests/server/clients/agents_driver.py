@@ -25,7 +25,8 @@ def weather(city: str) -> str:
 async def main(scenario: str, address: str, pcm: bytes) -> dict:
     calls.clear()
     told = {"heard": [], "said": [], "audio_ms": 0.0, "cancelled": "", "errors": []}
-    agent = RealtimeAgent(name="test", instructions="be brief", tools=[weather] if scenario == "tool" else [])
+    tools = [weather] if scenario == "tool" else []
+    agent = RealtimeAgent(name="test", instructions="You are a helpful assistant.", tools=tools)
     settings = {
         "turn_detection": None if scenario == "client" else {"type": "semantic_vad", "interrupt_response": True}
     }
