@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_answers import CODEC as MODEL
 from toy_answers import RATE, write_beeps
 from toy_answers import codec_stage as config
@@ -117,6 +118,25 @@ def test_the_codec_of_a_bundle_stays_and_its_codes_are_written(manifest: Path, t
     (tmp_path / "codes.jsonl").write_text("kept")
     run(settings)
     assert (tmp_path / "codes.jsonl").read_text() == "kept"
+
+
+def test_a_further_round_moves_the_generator_only(manifest: Path, tmp_path: Path) -> None:
+    first = config(manifest, tmp_path / "first")
+    run(first)
+    more = replace(
+        first, output=tmp_path / "more", start_from=first.output, quantise_from=0, freeze_at=0, evaluate_every=4
+    )
+    run(more)
+    before, after = (load_file(each.output / "model.safetensors") for each in (first, more))
+    assert before.keys() == after.keys()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {key.split(".")[1] for key in moved} == {"generator"}
+    assert not (more.output / "codes.jsonl").exists()
+    rows = [json.loads(line) for line in (more.output / "metrics.jsonl").read_text().splitlines()]
+    assert all("fooled" in row for row in rows if "loss" in row and row["step"] > more.adversary.warmup)
+    assert [row["evaluation"]["codes_used"] > 0 for row in rows if "evaluation" in row] == [True, True]
+    with pytest.raises(ValueError, match="start_from: codes stay"):
+        replace(more, freeze_at=6)
 
 
 def test_loss_falls(manifest: Path, tmp_path: Path) -> None:

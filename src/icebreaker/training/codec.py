@@ -2,7 +2,8 @@
 
 Two phases in one run. First encoder, codebook and generator learn together; the codebook joins after a while, started
 from clusters of the latents. Then encoder and codebook are frozen, the codes of all answers are written (the codec LM
-can start on them), and the generator alone goes on against discriminators. Our recipe: the paper gives none.
+can start on them), and the generator alone goes on against discriminators. A further round, with ``start_from``, is the
+second phase again. Our recipe: the paper gives none.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icebreaker.checkpoints.stage_folders import UNPACKED
@@ -48,6 +49,7 @@ class CodecTrainingConfig:
     output: Path
     freeze_at: int  # step from which encoder and codebook stay as they are
     stage: str = "codec"
+    start_from: Path | None = None  # folder of an earlier run: all codes stay what they are, its generator goes on
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     rows: int = 6
     segment_codes: int = 20
@@ -65,8 +67,12 @@ class CodecTrainingConfig:
     def __post_init__(self) -> None:
         if self.model.codebooks != 1 or self.model.voice_codes:
             raise ValueError("this stage trains one codebook and one voice: code_groups 1, residual_layers 1, no voice")
-        if not 0 <= self.quantise_from < self.freeze_at <= self.optim.steps or self.optim.accumulate != 1:
-            raise ValueError("expected 0 <= quantise_from < freeze_at <= steps, and accumulate 1")
+        if self.optim.accumulate != 1:
+            raise ValueError(f"optim.accumulate: this stage takes 1, got {self.optim.accumulate}; change rows instead")
+        if self.start_from is None and not 0 <= self.quantise_from < self.freeze_at <= self.optim.steps:
+            raise ValueError("expected 0 <= quantise_from < freeze_at <= steps")
+        if self.start_from is not None and (self.quantise_from or self.freeze_at):
+            raise ValueError("start_from: codes stay what they are, so quantise_from and freeze_at have to be 0")
         if not self.delays_s or min(self.delays_s) < 0:
             raise ValueError(f"delays_s: expected at least one, none negative, got {list(self.delays_s)}")
         if self.margin_codes <= EDGE:
@@ -80,7 +86,10 @@ class CodecStage:
         self.config, self.device = config, device_of(config)
         torch.manual_seed(config.optim.seed)
         self.codec = Codec(config.model)
-        add_weight_norm(self.codec)
+        if config.start_from is not None:
+            load_into(self.codec, config.start_from, "codec")
+            self.codec.requires_grad_(False)
+        add_weight_norm(self.learning(self.codec).requires_grad_(True))
         self.codec.to(self.device)
         self.book = self.codec.quantizer.codebook(0)
         self.averages = CodebookAverages(self.book.data)
@@ -94,6 +103,15 @@ class CodecStage:
         self.on_freeze: Callable[[], None] = lambda: None
         self.seen_frozen = False
 
+    def learning(self, codec: Codec) -> nn.Module:
+        """What of a codec this run moves."""
+        return codec if self.config.start_from is None else codec.generator
+
+    @property
+    def fixed(self) -> bool:
+        """Whether encoder and codebook stay as they are by now."""
+        return self.run.step >= self.config.freeze_at
+
     def batches(self, first: int) -> Iterator[CodecBatch]:
         """Training batches from number ``first`` on; of several processes each has its rows of them."""
         hop, own = self.config.model.hop_length, rows_of(self.config.rows)
@@ -105,8 +123,8 @@ class CodecStage:
 
     def loss(self, batch: CodecBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The generator's (and encoder's) loss on one batch; the codebook and the judges take their own steps here."""
-        config, step = self.config, self.run.step
-        if step >= config.freeze_at and not self.seen_frozen:
+        config = self.config
+        if self.fixed and not self.seen_frozen:
             self.on_freeze()
             self.seen_frozen = True
         latents, commitment, parts = self.latents(batch.waveform)
@@ -114,14 +132,14 @@ class CodecStage:
         mel, magnitude = self.spectral(made, real)
         loss = config.mel_weight * mel + config.magnitude_weight * magnitude + config.commitment_weight * commitment
         parts |= {"mel": mel, "magnitude": magnitude, "commitment": commitment}
-        if step >= config.freeze_at:
+        if self.fixed:
             adversarial, opinions = self.adversarial(made, real)
             loss, parts = loss + adversarial, parts | opinions
         return loss, parts
 
     def latents(self, waveform: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Quantised latents [B, D, T] (raw ones in the first steps), the commitment loss, figures for the log."""
-        with torch.set_grad_enabled(self.run.step < self.config.freeze_at):
+        with torch.set_grad_enabled(not self.fixed):
             latents, _ = self.codec.encoder(waveform)
         with torch.autocast(latents.device.type, enabled=False):  # a code is the nearest one in float32 only
             return self.quantised(latents.float())
@@ -131,12 +149,12 @@ class CodecStage:
         step, zero = self.run.step, latents.new_zeros(())
         if step < self.config.quantise_from:
             return latents, 1e-2 * latents.square().mean(), {}
-        if not self.averages.ready:
+        if not (self.averages.ready or self.fixed):
             self.start_codebook()
         flat = latents.mT.reshape(-1, latents.shape[1])  # [B T, D]
         codes = nearest(flat, self.book).detach()
         quantised = F.embedding(codes, self.book.detach()).view_as(latents.mT).mT
-        if step >= self.config.freeze_at:
+        if self.fixed:
             return quantised, zero, {}
         commitment = F.mse_loss(latents, quantised)
         everyones = whole_rows(latents.detach()).mT.flatten(0, 1)
@@ -178,7 +196,7 @@ class CodecStage:
         mels, magnitudes, used = [], [], list[Tensor]()
         for real in recordings:
             latents, _ = self.codec.encoder(real)
-            if self.averages.ready:
+            if self.averages.ready or self.fixed:
                 codes = self.codec.quantizer.quantise(latents)
                 latents = self.codec.quantizer.embed(codes)
                 used.append(codes.flatten())
@@ -195,7 +213,7 @@ class CodecStage:
     def save(self) -> None:
         """Write the codec with plain weights, as it stands."""
         plain = Codec(self.config.model)
-        add_weight_norm(plain)
+        add_weight_norm(self.learning(plain))
         plain.load_state_dict(self.codec.state_dict())
         fold_weight_norm(plain)
         save_stage(self.config.output, {"codec": plain}, to_mapping(self.config))
@@ -237,7 +255,8 @@ def unpacked(folder: Path) -> Codec | None:
 def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
     """Train; leave ``codes.jsonl``, ``model.safetensors`` (``codec.*``) and ``config.json`` in ``config.output``.
 
-    Where that holds a codec from a bundle it stays as it is, and only codes are written: voices learn from them.
+    Where that holds a codec from a bundle it stays as it is, and only codes are written: voices learn from them. With
+    ``start_from`` no codes are written: they are the earlier run's.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     if config.threads:
@@ -263,10 +282,11 @@ def run(config: CodecTrainingConfig, progress: Callable[[StepReport], None] = la
                 stage.save()
                 write_codes(stage.codec, config.data, codes, config.delays_s)
 
-    stage.on_freeze = freeze
+    if config.start_from is None:
+        stage.on_freeze = freeze
     train(
         stage.run, stage.batches, stage.loss, config.output,
         evaluate=lambda: stage.evaluate(held_out), evaluate_every=config.evaluate_every, progress=progress,
     )  # fmt: skip
-    freeze()
+    stage.on_freeze()
     stage.save()
