@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from icebreaker.models.codec_lm_cache import CacheWriter, CodecLMState, pack, training_mask, valid
 from icebreaker.models.codec_lm_config import CodecLMConfig
-from icebreaker.nn.llama import LlamaLayer, RMSNorm, Rope, attend, rope
+from icebreaker.nn.attention import attend
+from icebreaker.nn.llama import LlamaLayer, RMSNorm, Rope, rope
 
 __all__ = ["CodecLM", "CodecLMConfig", "CodecLMState", "Stacked", "Taught"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from icebreaker.models.codec_lm import CodecLM
 from icebreaker.models.codec_lm_cache import CodecLMState
-from icebreaker.nn.llama import attend
+from icebreaker.nn.attention import attend
 from icebreaker.nn.recorded import Recorder, bucket
 
 __all__ = ["CodecLMTicks"]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from icebreaker.nn.attention import attend
+
 __all__ = ["Attention", "EncoderLayer", "FeedForward", "LayerState"]
 
 
@@ -70,9 +72,7 @@ class Attention(nn.Module):
             fixed = memory.scores.unsqueeze(2)
             bias = fixed if bias is None else fixed + bias
         dropout = self.dropout if self.training else 0.0
-        heard = F.scaled_dot_product_attention(
-            queries, memory.keys, memory.values, attn_mask=bias, dropout_p=dropout, scale=self._scale
-        )
+        heard = attend(queries, memory.keys, memory.values, bias, dropout=dropout, scale=self._scale)
         out: Tensor = self.out(heard.transpose(1, 2).flatten(2))
         return out
 

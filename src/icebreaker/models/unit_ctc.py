@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from icebreaker.models.ctc_collapse import CollapseState, collapse, initial_collapse
 from icebreaker.models.kv_cache import CacheWriter, KVCache, causal_mask
-from icebreaker.nn.llama import LlamaLayer, Rope, RopeScaling, attend, rope
+from icebreaker.nn.attention import attend
+from icebreaker.nn.llama import LlamaLayer, Rope, RopeScaling, rope
 
 __all__ = ["UnitCTC", "UnitCTCConfig", "UnitCTCState", "upsampled"]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from icebreaker.nn.llama import attend
+from icebreaker.nn.attention import attend
 
 __all__ = ["WhisperConfig", "WhisperEncoder"]
 

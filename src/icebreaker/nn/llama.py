@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LlamaLayer", "RMSNorm", "Rope", "RopeScaling", "attend", "rope"]
+from icebreaker.nn.attention import attend
+
+__all__ = ["LlamaLayer", "RMSNorm", "Rope", "RopeScaling", "rope"]
 
 THETA = 10_000.0  # rotary base
 EPS = 1e-6  # of RMSNorm
@@ -80,22 +82,6 @@ def rope(
     angles = positions[:, None, :, None].float() * frequencies  # [B, 1, L, head_dim / 2]
     cos, sin = angles.cos(), angles.sin()
     return Rope(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention [B, H, Lq, d]; without a mask every query sees every key."""
-    if query.requires_grad and query.device.type == "cpu":
-        return _attend_step_by_step(query, key, value, mask)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-
-
-def _attend_step_by_step(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The same in its parts: torch's fused kernel takes 2.5 times as long there and back on a CPU (150 positions)."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.mT
-    if mask is not None:
-        scores = scores + torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
-    attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
-    return attended
 
 
 class RMSNorm(nn.Module):
