@@ -137,7 +137,7 @@ class AnswerSource:
         if self.said and rng.random() < self.config.conversation_share:
             index = self.said[int(rng.integers(len(self.said)))]
         words, takes = len(self.answers[index].words), len(self.answers[index].takes)
-        take = int(rng.integers(takes)) if takes > 1 else 0
+        take = int(rng.integers(takes))
         if words < 2 or rng.random() >= self.config.part_share:
             return self.piece(index, 0, None, space=rng.random() < self.config.space_share, take=take)
         cut = int(rng.integers(1, words))
