@@ -9,6 +9,7 @@ import pytest
 from tiny_countries import write_countries
 
 from icebreaker.data.corpus import BRIEF, CHATTY, UNASKED, Corpus, build_text, read_conversations
+from icebreaker.data.corpus_daily import DAILY
 from icebreaker.data.corpus_facts import load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NOTHING_SAID, SAY_AGAIN
 
@@ -22,7 +23,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
     out = tmp_path_factory.mktemp("text")
     counts = build_text(out, source=source, conversations=3000, held_out=300, seed=0)
-    assert counts == {"train": 3000, "valid": 300, "test": 300}
+    assert counts["train"] == 3300
+    assert 250 < counts["valid"] <= 300
+    assert 250 < counts["test"] <= 300
     return out
 
 
@@ -63,6 +66,18 @@ def test_no_question_of_one_split_is_asked_first_in_another(folder: Path) -> Non
     assert not asked["train"] & asked["valid"]
     assert not asked["train"] & asked["test"]
     assert not asked["valid"] & asked["test"]
+
+
+def test_what_is_said_daily_is_learnt_and_begins_nothing_that_is_held_out(folder: Path) -> None:
+    train = list(read_conversations(folder / "train.jsonl"))
+    assert {conversation["id"].partition("-")[0] for conversation in train[:3000]} == {"train"}
+    often = train[3000:]
+    assert {conversation["id"].partition("-")[0] for conversation in often} == {"daily"}
+    asked = [text for conversation in often for text in texts(conversation)[::2]]
+    assert len(set(asked) & DAILY) > 0.9 * len(DAILY)
+    assert all(DAILY & set(texts(conversation)[::2]) for conversation in often)
+    for split in ("valid", "test"):
+        assert not DAILY & {texts(conversation)[0] for conversation in read_conversations(folder / f"{split}.jsonl")}
 
 
 def test_texts_are_short_plain_and_complete(everything: list[dict[str, Any]]) -> None:
@@ -117,6 +132,12 @@ def test_what_was_said_last_is_what_the_history_shows(everything: list[dict[str,
     assert 0.2 * len(recalled) < cut < 0.6 * len(recalled)
 
 
+def test_daily_wordings_are_all_in_the_corpus(source: Path) -> None:
+    corpus = Corpus.of_daily(*load_relations(source))
+    attributes = [ask for _, asks in corpus.attributes for ask in asks]
+    assert {e.question for e in corpus.talk} | {*corpus.assistant_asks, *corpus.again_asks, *attributes} == DAILY
+
+
 def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
     corpus, rng = Corpus("train", *load_relations(source)), random.Random(0)
     styles = [c for c in (corpus.sample(rng, "x") for _ in range(4000)) if c.system in BRIEF + CHATTY]
@@ -129,6 +150,7 @@ def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
 
 def test_lines_are_json_with_a_number_each(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "valid.jsonl").read_text().splitlines()]
-    assert [line["id"] for line in lines] == [f"valid-{number:06d}" for number in range(300)]
+    numbers = [int(line["id"].removeprefix("valid-")) for line in lines]
+    assert numbers == sorted(set(numbers))  # some are left out
     contents = [(line["system"], tuple(texts(line))) for line in lines]
-    assert len(set(contents)) == 300
+    assert len(set(contents)) == len(lines)

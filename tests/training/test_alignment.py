@@ -228,7 +228,8 @@ def test_mini_config_fits() -> None:
     longer = load_toml(MINI / "alignment_long.toml", AlignmentConfig)
     revoiced = load_toml(MINI / "alignment_revoiced.toml", AlignmentConfig)
     deep = load_toml(MINI / "alignment_deep.toml", AlignmentConfig)
-    rounds = (config, deep, revoiced, longer, voices, sentences, wide, tokens)
+    noise = load_toml(MINI / "alignment_noise.toml", AlignmentConfig)
+    rounds = (config, noise, deep, revoiced, longer, voices, sentences, wide, tokens)
     for later, earlier in pairwise(rounds):
         assert later.start_from == later.encoder == earlier.output
     assert voices.blend_with == sentences.start_from

@@ -280,12 +280,15 @@ def test_a_full_disk_at_the_last_moment_leaves_the_last_config(
 
 def test_configurations_after_the_first_keep_its_embeddings_and_train_for_ears() -> None:
     folder = Path(__file__).parents[2] / "configs" / "mini"
-    first, heard, more = (
-        load_toml(folder / f"{name}.toml", BackboneConfig) for name in ("backbone", "backbone_heard", "backbone_more")
+    first, heard, more, daily = (
+        load_toml(folder / f"{name}.toml", BackboneConfig)
+        for name in ("backbone", "backbone_heard", "backbone_more", "backbone_daily")
     )
     assert heard.start_from == first.output / "llm"
     assert more.start_from == heard.output / "llm"
+    assert daily.start_from == more.output / "llm"
+    assert daily.mix == more.mix
     assert more.mix.heard == Path("runs/mini/heard_text/heard.jsonl")
-    for config in (heard, more):
+    for config in (heard, more, daily):
         assert config.mix.leading_space
         assert 0 < config.mix.mishear < 0.5

@@ -198,5 +198,7 @@ def test_misuse_is_named(manifest: Path, tmp_path: Path) -> None:
 def test_the_shipped_configuration_is_whole() -> None:
     path = Path(__file__).parents[2] / "configs" / "mini" / "codec.toml"
     settings = load_toml(path, CodecTrainingConfig)
+    more = load_toml(path.with_name("codec_more.toml"), CodecTrainingConfig)
+    assert (more.start_from, more.model) == (settings.output, settings.model)
     assert settings.model.hop_length == 600
     assert settings.model.codes == 1024

@@ -1,6 +1,6 @@
 """Puts the outputs of the training stages together into one bundle. Trains nothing, and takes only what fits.
 
-    runs/mini/{backbone_more/llm, alignment, spoken_qa, ngram, codec, codec_lm_prefix}  ->  bundle
+    runs/mini/{backbone_daily/llm, alignment, spoken_qa, ngram, codec, codec_lm_prefix}  ->  bundle
 
 LLaMA-Omni's stages are put together by ``assemble_omni``.
 """
@@ -32,17 +32,17 @@ SOURCES = {
     "adapter": ("alignment",),
     "prompts": ("spoken_qa",),
     "turn_head": ("spoken_qa",),
-    "codec": ("codec",),
+    "codec": ("codec_more", "codec"),
     "codec_lm": ("codec_lm_prefix", "codec_lm"),  # the later stage where it was run
 }
 RUNS = (  # in the model card, where they are there
-    "backbone_text", "backbone", "backbone_heard", "backbone_more", "encoder_ctc", "encoder_ctc_domain",
-    "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres", "encoder_ctc_asked",
-    "adapter_ctc", "alignment_tokens", "alignment_wide", "alignment_sentences", "alignment_voices", "alignment_long",
-    "alignment_revoiced", "alignment_deep", "alignment", "spoken_qa", "ngram", "codec", "codec_lm",
-    "codec_lm_prefix",
+    "backbone_text", "backbone", "backbone_heard", "backbone_more", "backbone_daily", "encoder_ctc",
+    "encoder_ctc_domain", "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres",
+    "encoder_ctc_asked", "adapter_ctc", "alignment_tokens", "alignment_wide", "alignment_sentences",
+    "alignment_voices", "alignment_long", "alignment_revoiced", "alignment_deep", "alignment_noise", "alignment",
+    "spoken_qa", "ngram", "codec", "codec_more", "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
-LLM_STAGES = ("backbone_more", "backbone_heard", "backbone")  # the later round where it was run
+LLM_STAGES = ("backbone_daily", "backbone_more", "backbone_heard", "backbone")  # the later round where it was run
 
 
 def is_runs(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """A bundle back into the folders of training stages, to train a part further or to replace one. Trains nothing.
 
-    bundle  ->  runs/{backbone_more/llm, alignment, spoken_qa, ngram, codec, codec_lm_prefix}        (Freeze-Omni)
+    bundle  ->  runs/{backbone_daily/llm, alignment, spoken_qa, ngram, codec, codec_lm_prefix}        (Freeze-Omni)
                 runs/{backbone_more/llm, encoder, speech_instruct, ngram, unit_ctc, unit_vocoder}    (LLaMA-Omni)
 
 Each folder is what its stage would have left, less what no bundle keeps: the character head of the encoder, the

@@ -3,7 +3,8 @@
 Everyday knowledge, arithmetic, spelling, repetition, small talk, personas, memory and follow-ups, each fact in many
 phrasings, so that a backbone of a few million parameters answers wordings it has never seen. Which phrasings are held
 out is decided by hash in ``relations.py``: every whole question of a conversation comes from the phrasings of its
-split. Shared by all splits are only follow-ups ("And of Spain?") and what users tell ("My name is Tom.").
+split. Shared by all splits are only follow-ups ("And of Spain?") and what users tell ("My name is Tom."). What people
+say daily to an assistant is train's, whatever its hash (``corpus_daily.py``).
 
 Lines are ``{"id", "system": str | null, "turns": [{"role", "text"}, ...], "kind"}``, byte-identical for a seed.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from icebreaker.data.aside import written_aside
+from icebreaker.data.corpus_daily import DAILY, daily
 from icebreaker.data.corpus_facts import TABLES, load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NAMES, NOTHING_SAID, SAY_AGAIN, Attribute, asks_of, said_again
 from icebreaker.data.relations import Exchange, Relation, Split, split_of
@@ -36,6 +38,7 @@ UNASKED = "unasked"  # asks for what nobody said; never to be joined with other 
 SYSTEM_SHARE, STYLE_SHARE = 0.08, 0.08
 FOLLOWUP_SHARE = 0.12
 SEVERAL_SHARE = 0.10
+DAILY_SHARE = 0.1  # more conversations than was asked for
 CUT_SHARE = 0.4  # of the answers that are asked for again
 LEAST_FACTS, MOST_FACTS = 15, 60  # relations are sampled as if they had at least and at most so many
 TALK_SHARE = 0.35  # of the facts' weight: sentences are learnt one by one
@@ -72,6 +75,16 @@ class Corpus:
         self.again_asks = asks_of("recall", SAY_AGAIN, split)
         self.attributes = [(a, asks) for a in ATTRIBUTES if (asks := asks_of(a.kind, a.asks, split))]
         self.weights = self.knowledge | WEIGHTS
+
+    @classmethod
+    def of_daily(cls, relations: list[Relation], talk: list[Exchange]) -> "Corpus":
+        """Train's, but where it has the choice the user says what people say daily."""
+        corpus = cls("train", relations, talk)
+        corpus.talk = [exchange for exchange in talk if exchange.question in DAILY]
+        corpus.assistant_asks, corpus.again_asks = daily(ASSISTANT_ASKS), daily(SAY_AGAIN)
+        corpus.attributes = [(a, asks) for a in ATTRIBUTES if (asks := daily(a.asks))]
+        corpus.weights = {"talk": 40, "name": 14, "memory": 16, UNASKED: 8, "recall": 22}
+        return corpus
 
     def sample(self, rng: random.Random, identity: str) -> Conversation:
         """One conversation; equal ``rng`` states give equal conversations."""
@@ -185,8 +198,8 @@ def build_text(
     Args:
         out: the folder; what is there is replaced.
         source: the data folder with ``text/countries.jsonl.gz``; without it only the countries of ``facts/core.toml``.
-        conversations: lines of train.
-        held_out: lines of valid, and of test.
+        conversations: lines of train, to which a tenth is added in which the user says what people say daily.
+        held_out: lines of valid, and of test, less those that begin so.
         most_facts: see ``load_relations``; a small backbone learns fewer facts, and those well.
         without: kinds of relations that are left out.
         tables: which tables of facts are read, see ``load_relations``.
@@ -204,20 +217,29 @@ def build_text(
     for split in SPLITS:
         corpus, rng = Corpus(split, relations, talk), random.Random(f"{split}-{seed}")
         size = conversations if split == "train" else held_out
-        lines: list[str] = []
-        seen: set[tuple[str | None, tuple[str, ...]]] = set()
-        for _ in range(size * 2):
-            conversation = corpus.sample(rng, f"{split}-{len(lines):06d}")
-            content = (conversation.system, conversation.turns)
-            if split == "train" or content not in seen:
-                seen.add(content)
-                lines.append(conversation.to_json())
-            if len(lines) == size:
-                break
+        drawn = _drawn(corpus, rng, size)
+        lines = [each.to_json() for each in drawn if split == "train" or each.turns[0] not in DAILY]
+        if split == "train":  # behind the others and with a generator of their own: those stay what they are
+            often, rng = Corpus.of_daily(relations, talk), random.Random(f"daily-{seed}")
+            lines += [often.sample(rng, f"daily-{number:06d}").to_json() for number in range(round(size * DAILY_SHARE))]
         with written_aside(out / f"{split}.jsonl") as aside:
             aside.write_text("\n".join(lines) + "\n")
         counts[split] = len(lines)
     return counts
+
+
+def _drawn(corpus: Corpus, rng: random.Random, size: int) -> Iterator[Conversation]:
+    """``size`` conversations, of valid and test no two alike, as far as twice the draws give them."""
+    number, seen = 0, set[tuple[str | None, tuple[str, ...]]]()
+    for _ in range(size * 2):
+        conversation = corpus.sample(rng, f"{corpus.split}-{number:06d}")
+        content = (conversation.system, conversation.turns)
+        if corpus.split == "train" or content not in seen:
+            seen.add(content)
+            number += 1
+            yield conversation
+        if number == size:
+            return
 
 
 def read_conversations(path: Path) -> Iterator[dict[str, Any]]:
