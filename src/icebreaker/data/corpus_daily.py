@@ -1,8 +1,8 @@
 """What people say to an assistant before anything else, in the words they use. Knows nothing of conversations.
 
 Phrasings are held out by hash, and the hash does not know that "Goodbye." is said by everybody: a model that never
-read it greets whoever leaves. So these are train's whatever their hash says, and no conversation
-of valid or test begins with one.
+read it greets whoever leaves. So these are train's whatever their hash says, and no conversation of valid or test
+begins with one.
 """
 
 from collections.abc import Iterable
