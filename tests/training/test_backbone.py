@@ -110,6 +110,15 @@ def test_weights_mark_answers_and_their_ends() -> None:
     assert (weights[batch.mask[0] == 0] == 0).all()
 
 
+def test_the_end_of_an_answer_that_was_cut_is_not_learnt() -> None:
+    tokenizer = backbone.tokenizer_for(iter([QUESTION, ANSWER]), 300)
+    mix = replace(config_for(Path(), Path()).mix, join_probability=0.0)
+    turns = (("user", QUESTION), ("assistant", "The capital"), ("user", "Repeat that."), ("assistant", "I said so"))
+    batch = next(iter(batches_from([Conversation("recall", None, turns)], tokenizer, mix, 0)(0)))
+    learnt = {tokenizer.decode(row[weights == 1]) for row, weights in zip(batch.ids, batch.weights, strict=True)}
+    assert learnt == {"The capitalI said so<|im_end|>"}
+
+
 def test_pauses_are_zero_vectors(data: Path) -> None:
     """Whatever the padding token's own embedding is."""
     config = BackboneConfig(

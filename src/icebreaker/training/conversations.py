@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from icebreaker.data.corpus import UNASKED
+from icebreaker.data.corpus_memory import was_cut
 from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
 from icebreaker.training.heard_rows import PAUSE, HeardRows, read_heard
@@ -172,14 +173,18 @@ def _encode(
     confusions: Confusions,
     heard: HeardRows,
 ) -> tuple[list[int], list[float]]:
-    """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1."""
+    """Token ids and loss weights; the template's own tokens weigh 0, the end of an answer 1.
+
+    An answer that was cut short before the talk went on (``corpus_memory.said_again``) has an end that weighs 0: the
+    LLM would learn to stop there itself.
+    """
     system = conversation.system
     if system is None and rng.random() < mix.default_system_probability:
         system = DEFAULT_SYSTEM
     at_pace = mix.paced_probability > 0 and rng.random() < mix.paced_probability
     spoken = rng.random() < (mix.plain_probability if not at_pace else SPEECH_IS_PLAIN)
     pieces = [(_ids(tokenizer, f"<|im_start|>system\n{system}<|im_end|>\n"), 0.0)] if system else []
-    for role, text in conversation.turns:
+    for number, (role, text) in enumerate(conversation.turns, start=1):
         weight = 1.0 if role == "assistant" else mix.user_weight
         said = (_ids(tokenizer, plain(text) if spoken and role == "user" else text), weight)
         rows = heard.get(normalise(text)) if role == "user" and at_pace else None
@@ -190,7 +195,8 @@ def _encode(
         elif role == "user" and at_pace:
             said = (paced(said[0], tokenizer.pad_token_id, rng), 0.0)
         pieces += [(_ids(tokenizer, f"<|im_start|>{role}\n"), 0.0), said]
-        pieces += [(_ids(tokenizer, "<|im_end|>"), weight), (_ids(tokenizer, "\n"), 0.0)]
+        cut = role == "assistant" and number < len(conversation.turns) and was_cut(text)
+        pieces += [(_ids(tokenizer, "<|im_end|>"), 0.0 if cut else weight), (_ids(tokenizer, "\n"), 0.0)]
     ids = [each for piece, _ in pieces for each in piece]
     weights = [weight for piece, weight in pieces for _ in piece]
     return ids[: mix.max_tokens], weights[: mix.max_tokens]
