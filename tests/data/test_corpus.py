@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tiny_countries import write_countries
 
-from icebreaker.data.corpus import BRIEF, CHATTY, UNASKED, Corpus, build_text, read_conversations
+from icebreaker.data.corpus import UNASKED, Corpus, build_text, read_conversations
 from icebreaker.data.corpus_daily import DAILY
 from icebreaker.data.corpus_facts import load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NOTHING_SAID, SAY_AGAIN
+from icebreaker.data.corpus_styles import BRIEF, CHATTY, MORE_BRIEF, MORE_CHATTY
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,6 @@ def test_what_is_said_daily_is_learnt_and_begins_nothing_that_is_held_out(folder
     assert {conversation["id"].partition("-")[0] for conversation in train[:3000]} == {"train"}
     often = train[3000:]
     assert {conversation["id"].partition("-")[0] for conversation in often} == {"daily"}
-    asked = [text for conversation in often for text in texts(conversation)[::2]]
-    assert len(set(asked) & DAILY) > 0.9 * len(DAILY)
     assert all(DAILY & set(texts(conversation)[::2]) for conversation in often)
     for split in ("valid", "test"):
         assert not DAILY & {texts(conversation)[0] for conversation in read_conversations(folder / f"{split}.jsonl")}
@@ -136,6 +135,9 @@ def test_daily_wordings_are_all_in_the_corpus(source: Path) -> None:
     corpus = Corpus.of_daily(*load_relations(source))
     attributes = [ask for _, asks in corpus.attributes for ask in asks]
     assert {e.question for e in corpus.talk} | {*corpus.assistant_asks, *corpus.again_asks, *attributes} == DAILY
+    rng = random.Random(0)
+    asked = {text for _ in range(3000) for text in corpus.sample(rng, "x").turns[::2]}
+    assert len(asked & DAILY) > 0.98 * len(DAILY)
 
 
 def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
@@ -154,3 +156,24 @@ def test_lines_are_json_with_a_number_each(folder: Path) -> None:
     assert numbers == sorted(set(numbers))  # some are left out
     contents = [(line["system"], tuple(texts(line))) for line in lines]
     assert len(set(contents)) == len(lines)
+
+
+def test_styled_conversations_keep_to_their_prompt(source: Path) -> None:
+    """Brief answers are short, chatty ones begin politely, in every turn of a fact; a plain prompt changes nothing."""
+    relations, talk = load_relations(source)
+    corpus, rng = Corpus("train", relations, talk), random.Random(0)
+    small_talk = {exchange.answer for exchange in talk}
+    styles = Counter[str]()
+    for each in (corpus.styled(rng, "x") for _ in range(2000)):
+        assert each.system
+        answers = [answer for answer in each.turns[1::2] if answer not in small_talk]
+        if any(each.system.find(style) >= 0 for style in MORE_BRIEF):
+            assert all(len(answer.split()) <= 12 and not answer.startswith("Of course!") for answer in answers)
+            styles["brief"] += 1
+        elif any(each.system.find(style) >= 0 for style in MORE_CHATTY):
+            assert all(answer.startswith("Of course! ") for answer in answers)
+            styles["chatty"] += 1
+        else:
+            assert not any(answer.startswith("Of course!") for answer in answers)
+            styles["plain"] += 1
+    assert min(styles.values()) > 400

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from icebreaker.errors import TrainingError
+from icebreaker.training.devices import has_bfloat16
 from icebreaker.training.frozen import freeze, stays_frozen
 from icebreaker.training.loop import OptimConfig, Run, fit, learning_rate, train
 
@@ -109,6 +110,33 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
     with pytest.raises(TrainingError, match=r"model.0.weight: expected shape \(8, 4\), got \(16, 4\)"):
         losses(Run({"model": other}, OptimConfig(steps=3, lr=1e-2)), other, tmp_path)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_bfloat16_is_computed_in_only_where_it_is_quick(
+    quick: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("icebreaker.training.loop.has_bfloat16", lambda device: quick)
+    run, model = setup(OptimConfig(steps=1, lr=1e-2, dtype="bfloat16"))
+    computed: list[torch.dtype] = []
+
+    def loss_fn(batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        made = model(batch[0])
+        computed.append(made.dtype)
+        return made.float().square().mean(), {}
+
+    next(fit(run, batches_from(0), loss_fn))
+    assert computed == [torch.bfloat16 if quick else torch.float32]
+    assert bool(caplog.records) != quick
+
+
+@pytest.mark.parametrize(
+    ("capability", "quick"), [("AVX512", True), ("SVE256", True), ("AVX2", False), ("DEFAULT", False)]
+)
+def test_which_cpus_are_quick_in_bfloat16(capability: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert has_bfloat16(torch.device("cpu")) == quick
+    assert has_bfloat16(torch.device("cuda"))
 
 
 def test_schedule_warms_up_and_decays() -> None:

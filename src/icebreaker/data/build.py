@@ -36,6 +36,8 @@ class DataConfig:
     seed: int = 0
     conversations: int = 60_000
     held_out_conversations: int = 1500
+    styled_conversations: int = 0  # under other system prompts
+    requests: int = 0  # conversations of people's own wordings
     most_facts: int = 0  # of a relation; 0 keeps all of them
     without: tuple[str, ...] = ()  # kinds of relations to leave out of the text
     tables: tuple[str, ...] = TABLES  # of facts that the text is made of
@@ -116,7 +118,8 @@ def build(part: Part, config: DataConfig, *, source: Path, out: Path, progress: 
 def _text(config: DataConfig, source: Path, out: Path) -> int:
     counts = build_text(
         out, source=source, conversations=config.conversations, held_out=config.held_out_conversations,
-        most_facts=config.most_facts or None, without=config.without, tables=config.tables, seed=config.seed,
+        most_facts=config.most_facts or None, without=config.without, tables=config.tables,
+        styled=config.styled_conversations, requests=config.requests, seed=config.seed,
     )  # fmt: skip
     return sum(counts.values())
 

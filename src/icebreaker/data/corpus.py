@@ -12,15 +12,18 @@ Lines are ``{"id", "system": str | null, "turns": [{"role", "text"}, ...], "kind
 import json
 import random
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from icebreaker.data.aside import written_aside
-from icebreaker.data.corpus_daily import DAILY, daily
+from icebreaker.data.corpus_daily import DAILY, SAYINGS, daily
 from icebreaker.data.corpus_facts import TABLES, load_relations
 from icebreaker.data.corpus_memory import ATTRIBUTES, NAMES, NOTHING_SAID, SAY_AGAIN, Attribute, asks_of, said_again
+from icebreaker.data.corpus_requests import REFUSALS, REQUEST, UNKNOWABLE, read_requests
+from icebreaker.data.corpus_styles import BRIEF, CHATTY, CHATTY_REPLY, plain_prompt, style_prompt
 from icebreaker.data.relations import Exchange, Relation, Split, split_of
+from icebreaker.errors import DataError
 
 __all__ = ["UNASKED", "Conversation", "Corpus", "build_text", "read_conversations"]
 
@@ -31,14 +34,13 @@ ASSISTANT_ASKS = (
     "I would like to know your name.", "Say your name.", "How are you called?", "What should I call you?",
     "Please, what is your name?", "And who are you?", "Now, what is your name?",
 )  # fmt: skip
-BRIEF = ("Answer in one word.", "Be brief.", "Give short answers.")
-CHATTY = ("Be friendly and chatty.", "Be talkative.", "Be very polite.")
-CHATTY_REPLY = "Of course! {}"
 UNASKED = "unasked"  # asks for what nobody said; never to be joined with other conversations
 SYSTEM_SHARE, STYLE_SHARE = 0.08, 0.08
 FOLLOWUP_SHARE = 0.12
 SEVERAL_SHARE = 0.10
 DAILY_SHARE = 0.1  # more conversations than was asked for
+PLAIN_SHARE, BRIEF_SHARE = 0.35, 0.4  # of the styled ones; the rest are chatty
+REQUEST_SHARES = {"talk": 0.4, REQUEST: 0.4, UNKNOWABLE: 0.2}
 CUT_SHARE = 0.4  # of the answers that are asked for again
 LEAST_FACTS, MOST_FACTS = 15, 60  # relations are sampled as if they had at least and at most so many
 TALK_SHARE = 0.35  # of the facts' weight: sentences are learnt one by one
@@ -81,6 +83,9 @@ class Corpus:
         """Train's, but where it has the choice the user says what people say daily."""
         corpus = cls("train", relations, talk)
         corpus.talk = [exchange for exchange in talk if exchange.question in DAILY]
+        corpus.talk += [
+            Exchange(kind="talk", question=saying, answer=answer, split="train") for saying, answer in SAYINGS.items()
+        ]
         corpus.assistant_asks, corpus.again_asks = daily(ASSISTANT_ASKS), daily(SAY_AGAIN)
         corpus.attributes = [(a, asks) for a in ATTRIBUTES if (asks := daily(a.asks))]
         corpus.weights = {"talk": 40, "name": 14, "memory": 16, UNASKED: 8, "recall": 22}
@@ -101,6 +106,21 @@ class Corpus:
             case _:
                 system, turns = self._questions(rng, kind)
         return Conversation(id=identity, system=system, turns=tuple(turns), kind=kind)
+
+    def styled(self, rng: random.Random, identity: str) -> Conversation:
+        """One to three exchanges under a system prompt of ``corpus_styles``."""
+        draw = rng.random()
+        if draw < PLAIN_SHARE:
+            while (conversation := self.sample(rng, identity)).system is not None:
+                pass
+            return replace(conversation, system=plain_prompt(rng))
+        brief, turns = draw < PLAIN_SHARE + BRIEF_SHARE, list[str]()
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            kind = rng.choices(list(self.knowledge), list(self.knowledge.values()))[0]
+            turns += (
+                self._in_style(rng, self.relations[kind], brief=brief) if kind != "talk" else self._single(rng, kind)
+            )
+        return Conversation(id=identity, system=style_prompt(rng, brief=brief), turns=tuple(turns), kind=kind)
 
     def _name(self, rng: random.Random) -> tuple[str | None, list[str]]:
         name = rng.choice(NAMES) if rng.random() < 0.6 else None
@@ -166,10 +186,13 @@ class Corpus:
         return None, turns
 
     def _styled(self, rng: random.Random, relation: Relation, *, brief: bool) -> tuple[str, list[str]]:
+        turns = self._in_style(rng, relation, brief=brief)
+        return rng.choice(BRIEF if brief else CHATTY), turns
+
+    def _in_style(self, rng: random.Random, relation: Relation, *, brief: bool) -> list[str]:
         key = rng.choice(list(relation.facts))
         answer = relation.short(key) if brief else CHATTY_REPLY.format(relation.reply(key))
-        question = relation.fill(rng.choice(self.templates[relation.kind]), key)
-        return rng.choice(BRIEF if brief else CHATTY), [question, answer]
+        return [relation.fill(rng.choice(self.templates[relation.kind]), key), answer]
 
     def _single(self, rng: random.Random, kind: str | None = None) -> list[str]:
         """A question and its answer, of some kind of knowledge where none is asked for."""
@@ -191,6 +214,8 @@ def build_text(
     most_facts: int | None = None,
     without: Collection[str] = (),
     tables: Collection[str] = TABLES,
+    styled: int = 0,
+    requests: int = 0,
     seed: int = 0,
 ) -> dict[str, int]:
     """Write ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` into ``out``; the last two hold no line twice.
@@ -203,14 +228,20 @@ def build_text(
         most_facts: see ``load_relations``; a small backbone learns fewer facts, and those well.
         without: kinds of relations that are left out.
         tables: which tables of facts are read, see ``load_relations``.
+        styled: further lines of train, under other system prompts, see ``corpus_styles``.
+        requests: further lines of train, what people ask in words of their own, see ``corpus_requests``; a hundredth
+            of them of valid, too.
         seed: of every choice.
 
     Returns:
         The number of conversations in each split.
 
     Raises:
-        DataError: ``source`` has no country table.
+        DataError: ``source`` has no country table, or there are to be requests and it has none.
     """
+    if requests and source is None:
+        raise DataError("requests: people's own words are in the data folder, and no source was given")
+    asked = read_requests(source) if requests and source else []
     relations, talk = load_relations(source, most_facts, without, tables)
     out.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
@@ -222,6 +253,11 @@ def build_text(
         if split == "train":  # behind the others and with a generator of their own: those stay what they are
             often, rng = Corpus.of_daily(relations, talk), random.Random(f"daily-{seed}")
             lines += [often.sample(rng, f"daily-{number:06d}").to_json() for number in range(round(size * DAILY_SHARE))]
+            rng = random.Random(f"styled-{seed}")
+            lines += [corpus.styled(rng, f"styled-{number:06d}").to_json() for number in range(styled)]
+        if split != "test":
+            several = requests if split == "train" else requests // 100
+            lines += [each.to_json() for each in _requests([e for e in asked if e.split == split], several, seed)]
         with written_aside(out / f"{split}.jsonl") as aside:
             aside.write_text("\n".join(lines) + "\n")
         counts[split] = len(lines)
@@ -240,6 +276,21 @@ def _drawn(corpus: Corpus, rng: random.Random, size: int) -> Iterator[Conversati
             yield conversation
         if number == size:
             return
+
+
+def _requests(asked: list[Exchange], size: int, seed: int) -> Iterator[Conversation]:
+    """``size`` of ``asked``, from each group the share that ``REQUEST_SHARES`` says."""
+    rng = random.Random(f"requests-{seed}")
+    groups = {name: group for name in REQUEST_SHARES if (group := [e for e in asked if _group(e) == name])}
+    shares = [REQUEST_SHARES[name] for name in groups]
+    for number in range(size if groups else 0):
+        exchange = rng.choice(groups[rng.choices(list(groups), shares)[0]])
+        turns = (exchange.question, exchange.answer)
+        yield Conversation(id=f"{exchange.split}-{REQUEST}-{number:06d}", system=None, turns=turns, kind=exchange.kind)
+
+
+def _group(exchange: Exchange) -> str:
+    return exchange.kind if exchange.kind == UNKNOWABLE or exchange.answer in REFUSALS else "talk"
 
 
 def read_conversations(path: Path) -> Iterator[dict[str, Any]]:

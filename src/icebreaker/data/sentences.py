@@ -1,19 +1,18 @@
 """Where the sentences that are spoken come from: our own conversations, and sets of others. Knows no voice or audio."""
 
-import gzip
 import heapq
-import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from icebreaker.data.corpus import read_conversations
 from icebreaker.data.corpus_memory import was_cut
+from icebreaker.data.corpus_requests import REQUEST, UNKNOWABLE
+from icebreaker.data.gzipped import read_gzip
 from icebreaker.data.relations import split_of
 from icebreaker.data.text import is_speakable, normalise
-from icebreaker.errors import DataError
 
 __all__ = [
     "REQUEST_FILES", "Asked", "asked_and_others", "breadth", "chat_sentences", "distinct_answers", "draw", "levelled",
@@ -114,7 +113,7 @@ def requests(source: Path) -> dict[str, list[str]]:
     """
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in REQUEST_FILES:
-        for row in _read_gzip(source / "text" / f"{name}.jsonl.gz"):
+        for row in read_gzip(source / "text" / f"{name}.jsonl.gz"):
             if _is_short(row["text"]):
                 splits[split_of(row["text"])].append(row["text"])
     return splits
@@ -126,7 +125,7 @@ def breadth(source: Path) -> list[str]:
     Raises:
         DataError: a file is missing or damaged.
     """
-    rows = _read_gzip(source / "text" / "simple-questions.jsonl.gz")
+    rows = read_gzip(source / "text" / "simple-questions.jsonl.gz")
     return chat_sentences(source) + list(dict.fromkeys(row["question"] for row in rows if _is_short(row["question"])))
 
 
@@ -137,7 +136,7 @@ def chat_sentences(source: Path) -> list[str]:
         DataError: the file is missing or damaged.
     """
     sentences: dict[str, None] = {}
-    for row in _read_gzip(source / "text" / "synthetic-persona-chat.jsonl.gz"):
+    for row in read_gzip(source / "text" / "synthetic-persona-chat.jsonl.gz"):
         for line in row["conversation"]:
             sentence = line.partition(": ")[2].strip()
             if _is_short(sentence) and sentence.endswith(".") and sentence.count(".") == 1:
@@ -153,6 +152,8 @@ def draw(sentences: Sequence[str], number: int, rng: random.Random) -> list[str]
 def _first_questions(path: Path) -> list[Asked]:
     found: dict[str, Asked] = {}
     for conversation in read_conversations(path):
+        if conversation.get("kind") in (REQUEST, UNKNOWABLE):  # ``requests`` and ``breadth`` have these
+            continue
         question, answer = (turn["text"] for turn in conversation["turns"][:2])
         if conversation["system"] is None and (question not in found or found[question].answer is None):
             found[question] = Asked(question, None if was_cut(answer) else answer, conversation["id"])
@@ -161,12 +162,3 @@ def _first_questions(path: Path) -> list[Asked]:
 
 def _is_short(text: str) -> bool:
     return is_speakable(text) and FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
-
-
-def _read_gzip(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot read: {error}; --source must be the data folder") from error

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from icebreaker.errors import TrainingError
+from icebreaker.training.devices import has_bfloat16
 from icebreaker.training.memory import peak_memory
 from icebreaker.training.metrics_log import append_row, forget_after
 from icebreaker.training.processes import dealt, gathered, is_main, mean, rank, world
@@ -72,10 +73,13 @@ def fit(
     """Yield a report per optimizer step; the caller logs, evaluates, saves and stops.
 
     ``loss_fn`` returns the loss to minimise and named parts of it, for the log only. ``batches`` are this process's;
-    loss and parts in the report are means over all processes.
+    loss and parts in the report are means over all processes. bfloat16 is not used where it is slower.
     """
     config, device = run.config, run.parameters[0].device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
+    halved = config.dtype == "bfloat16" and has_bfloat16(device)
+    if config.dtype == "bfloat16" and not halved:
+        logger.warning("this CPU has no instructions for bfloat16 (AVX-512 has them): the stage computes in float32")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=halved)
     began = time.monotonic()
     while run.step < config.steps and (group := list(islice(batches, config.accumulate // run.ranks))):
         rate = learning_rate(run.step, config)

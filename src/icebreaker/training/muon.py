@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from icebreaker.training.devices import has_bfloat16
+
 __all__ = ["Muon", "hidden_matrices", "orthogonal"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz step: singular values to 0.7 .. 1.2, fast
@@ -75,10 +77,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U V^T of ``matrix`` [A, B] = U S V^T, by Newton-Schulz in bfloat16; same shape and type."""
+    """About U V^T of ``matrix`` [A, B] = U S V^T, by Newton-Schulz (in bfloat16 where quick); same shape and type."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = (matrix.T if tall else matrix).to(torch.bfloat16 if has_bfloat16(matrix.device) else torch.float32)
     x = x / (x.norm() + 1e-7)  # no singular value above 1
     for _ in range(STEPS):
         gram = x @ x.T
