@@ -10,28 +10,10 @@ from icebreaker.data.corpus import build_text, read_conversations
 from icebreaker.data.corpus_requests import REQUEST, UNKNOWABLE, read_requests
 from icebreaker.errors import DataError
 
-WORDS = [
-    "good",
-    "bad",
-    "old",
-    "new",
-    "big",
-    "small",
-    "tall",
-    "short",
-    "kind",
-    "rich",
-    "poor",
-    "young",
-    "loud",
-    "quiet",
-    "slow",
-    "quick",
-    "warm",
-    "cold",
-    "calm",
-    "wild",
-]
+WORDS = (
+    "good", "bad", "old", "new", "big", "small", "tall", "short", "kind", "rich", "poor", "young", "loud", "quiet",
+    "slow", "quick", "warm", "cold", "calm", "wild",
+)  # fmt: skip
 CLINC = (
     ("greeting", "hi there how are you", "Hi there how are you.", "Hello, how can I help you?"),
     ("tell_joke", "can you tell me a joke?", "Can you tell me a joke?", "What has hands but can not clap? A clock."),
