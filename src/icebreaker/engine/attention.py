@@ -10,6 +10,7 @@ import numpy as np
 from icebreaker.audio.fbank import CHUNK_SAMPLES
 from icebreaker.audio.vad import WINDOW_SAMPLES
 from icebreaker.engine.hearing import SAMPLE_RATE, Ear, Patience, patience
+from icebreaker.engine.loudness import Loudness
 from icebreaker.engine.messages import Waveform
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.utterance import Heard
@@ -27,7 +28,7 @@ class Attention:
     def __init__(self, live: Shared) -> None:
         self.live = live
         self.buffer, self.echo = live.buffer, live.echo
-        self.ear = Ear()
+        self.ear, self.loudness = Ear(), Loudness()
         self.window_at = 0  # position of the next window for the voice detector
         self.mistook = False  # it waited for its own echo, of which it does not know enough yet
 
@@ -60,6 +61,10 @@ class Attention:
             if self.echo.certain and (self.echo.certain, self.echo.delay_ms) != known and not confirmed:
                 self.ear = replace(self.ear, voiced_ms=0.0)  # it counted what may have been echo
         self.ear = self.ear.heard(probability, self.live.config.threshold, position)
+        if self.ear.voiced_ms == 0:
+            self.loudness.forget()
+        elif self.ear.quiet_ms == 0:
+            self.loudness.hear(window)
 
     def forget(self) -> None:
         """Nobody speaks: old sound is of no use."""
@@ -90,6 +95,11 @@ class Attention:
         if self.echo.delay_ms is None:
             return self.echo.certain or (not self.mistook and self.echo.doubts(self.ear.voiced_ms))
         return self.ear.voiced_ms >= STICKING_OUT_MS
+
+    def rest(self) -> None:
+        """Whoever spoke was listened to to the end."""
+        self.ear = Ear()
+        self.loudness.forget()
 
     def was_nobody(self) -> None:
         """It waited in vain."""

@@ -16,7 +16,7 @@ from icebreaker.dialogue.ears import StreamingEars
 from icebreaker.engine.attention import Attention
 from icebreaker.engine.conversation import Conversation, Refused
 from icebreaker.engine.device import Probabilities
-from icebreaker.engine.hearing import EARLY_MS, PAUSE_MS, SAMPLE_RATE, AudioBuffer, Ear, Opinion
+from icebreaker.engine.hearing import EARLY_MS, PAUSE_MS, SAMPLE_RATE, AudioBuffer, Opinion
 from icebreaker.engine.messages import Item, SpeechIgnored, SpeechStarted, Waveform
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
@@ -28,7 +28,7 @@ MAX_UTTERANCE_S = 60.0  # then the turn is over
 DROP_TENTATIVE_MS = 320.0  # of silence that make a tentative utterance nothing
 IGNORES = 3  # verdicts in a row that dismiss somebody who is still speaking
 TAKES = 3  # verdicts in a row that take the turn of somebody who is still speaking
-NONSENSE_MS = 2000.0  # of speech beyond what is needed, that interrupt even if the ears make no sense of it
+NONSENSE_MS = 2000.0  # of speech beyond what is needed, that interrupt even if it is faint or makes no sense
 SETTLED_MS = 300  # of silence that belong to a turn; how much more it took to be sure that it was over is not read
 SHORTEST_REST = SAMPLE_RATE // 40  # of a last, incomplete chunk; less is not worth hearing
 
@@ -89,7 +89,7 @@ class Listening:
         ear, attention = self.attention.ear, self.attention
         if not heard.confirmed:
             needed_ms = attention.needed_ms(audible=self.talking.audible(now_s))
-            if ear.voiced_ms >= needed_ms and (not needed_ms or self._makes_sense(heard, needed_ms)):
+            if ear.voiced_ms >= needed_ms and (not needed_ms or self._may_be_meant(heard, needed_ms)):
                 self._confirm(heard, now_s)
             elif ear.quiet_ms >= DROP_TENTATIVE_MS:
                 self._drop(heard)
@@ -140,14 +140,16 @@ class Listening:
 
     def _is_somebody(self, heard: Heard) -> bool:
         """Whether the state head may take the turn: its own voice sounds to it like anybody's."""
-        return heard.confirmed or (self.attention.is_the_user and self._makes_sense(heard))
+        return heard.confirmed or (self.attention.is_the_user and self._may_be_meant(heard))
 
-    def _makes_sense(self, heard: Heard, needed_ms: float = 0.0) -> bool:
-        """Whether it may be meant for the assistant; who goes on and on is listened to, sense or not."""
+    def _may_be_meant(self, heard: Heard, needed_ms: float = 0.0) -> bool:
+        """Whether it may be meant for the assistant; who goes on and on is listened to, faint or without sense."""
         live = self.live
-        if not heard.begun or live.slot is None or self.attention.ear.voiced_ms >= needed_ms + NONSENSE_MS:
+        if self.attention.ear.voiced_ms >= needed_ms + NONSENSE_MS:
             return True
-        return live.device.makes_sense(live.slot)
+        if self.attention.loudness.is_faint:
+            return False
+        return not heard.begun or live.slot is None or live.device.makes_sense(live.slot)
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""
@@ -172,6 +174,7 @@ class Listening:
 
     def _end(self, heard: Heard, position: int) -> None:
         heard.end = position
+        self.attention.loudness.was_the_user()
         heard.respond = self.live.config.create_response and self.live.config.turns != "client"
         if isinstance(self.live.device.dialogue.ears, StreamingEars) and self.settles_at(heard) < position:
             heard.settled = self.settles_at(heard)
@@ -200,7 +203,8 @@ class Listening:
         """It is over: nobody listens to it any more."""
         if heard.begun and self.live.slot is not None:
             self.live.device.stop_listening(self.live.slot)
-        self.utterance, self.attention.ear = None, Ear()
+        self.utterance = None
+        self.attention.rest()
         if heard.audio is not None:
             return
         self.free_from = max(self.free_from, heard.fed if heard.end is None else heard.end)
