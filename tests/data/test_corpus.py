@@ -24,7 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
     out = tmp_path_factory.mktemp("text")
     counts = build_text(out, source=source, conversations=3000, held_out=300, seed=0)
-    assert counts["train"] == 3300
+    assert counts["train"] == 3450
     assert 250 < counts["valid"] <= 300
     assert 250 < counts["test"] <= 300
     return out
@@ -140,14 +140,15 @@ def test_daily_wordings_are_all_in_the_corpus(source: Path) -> None:
     assert len(asked & DAILY) > 0.98 * len(DAILY)
 
 
-def test_brief_and_chatty_prompts_change_the_answer(source: Path) -> None:
+def test_chatty_prompts_change_the_answer_and_brief_ones_do_not(source: Path) -> None:
     corpus, rng = Corpus("train", *load_relations(source)), random.Random(0)
+    plain = {relation.reply(key) for relation in corpus.relations.values() for key in relation.facts}
     styles = [c for c in (corpus.sample(rng, "x") for _ in range(4000)) if c.system in BRIEF + CHATTY]
-    chatty = [c.turns[1].startswith("Of course! ") for c in styles if c.system in CHATTY]
-    brief = [len(c.turns[1].split()) for c in styles if c.system in BRIEF]
-    assert len(chatty) > 30
-    assert all(chatty)
-    assert sum(brief) / len(brief) < 4
+    chatty = [c.turns[1] for c in styles if c.system in CHATTY]
+    brief = [c.turns[1] for c in styles if c.system in BRIEF]
+    assert min(len(chatty), len(brief)) > 30
+    assert all(answer.startswith("Of course! ") and answer.removeprefix("Of course! ") in plain for answer in chatty)
+    assert set(brief) <= plain
 
 
 def test_lines_are_json_with_a_number_each(folder: Path) -> None:
@@ -159,7 +160,7 @@ def test_lines_are_json_with_a_number_each(folder: Path) -> None:
 
 
 def test_styled_conversations_keep_to_their_prompt(source: Path) -> None:
-    """Brief answers are short, chatty ones begin politely, in every turn of a fact; a plain prompt changes nothing."""
+    """Chatty answers begin politely, in every turn of a fact; a prompt that asks for less or nothing changes none."""
     relations, talk = load_relations(source)
     corpus, rng = Corpus("train", relations, talk), random.Random(0)
     small_talk = {exchange.answer for exchange in talk}
@@ -168,7 +169,7 @@ def test_styled_conversations_keep_to_their_prompt(source: Path) -> None:
         assert each.system
         answers = [answer for answer in each.turns[1::2] if answer not in small_talk]
         if any(each.system.find(style) >= 0 for style in MORE_BRIEF):
-            assert all(len(answer.split()) <= 12 and not answer.startswith("Of course!") for answer in answers)
+            assert not any(answer.startswith("Of course!") for answer in answers)
             styles["brief"] += 1
         elif any(each.system.find(style) >= 0 for style in MORE_CHATTY):
             assert all(answer.startswith("Of course! ") for answer in answers)

@@ -63,13 +63,13 @@ def test_they_are_appended_and_change_nothing_before_them(source: Path, tmp_path
         [list(read_conversations(tmp_path / name / f"{split}.jsonl")) for split in ("train", "valid", "test")]
         for name in ("plain", "more")
     )
-    assert counts == {"train": 550, "valid": len(plain[1]) + 2, "test": len(plain[2])}
-    assert more[0][:330] == plain[0]
-    assert [each["id"].partition("-")[0] for each in more[0][330:350]] == ["styled"] * 20
-    assert {each["kind"] for each in more[0][350:]} == {REQUEST, UNKNOWABLE}
+    assert counts == {"train": 565, "valid": len(plain[1]) + 2, "test": len(plain[2])}
+    assert more[0][:345] == plain[0]
+    assert [each["id"].partition("-")[0] for each in more[0][345:365]] == ["styled"] * 20
+    assert {each["kind"] for each in more[0][365:]} == {REQUEST, UNKNOWABLE}
     assert more[1][: len(plain[1])] == plain[1]
     assert more[2] == plain[2]
-    asked = {each["turns"][0]["text"] for each in more[0][350:]}
+    asked = {each["turns"][0]["text"] for each in more[0][365:]}
     assert not asked & {each["turns"][0]["text"] for each in more[1][len(plain[1]) :]}
 
 

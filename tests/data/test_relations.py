@@ -16,12 +16,6 @@ def test_a_relation_fills_whole_keys_parts_and_capitals() -> None:
     assert story.fill("{a} and {b} {c}?", "two/one/cups") == "Two and one cups?"
 
 
-def test_the_brief_answer_is_the_bare_fact_where_that_is_a_few_words() -> None:
-    assert QUANTITY.short("days/a week") == "Seven."
-    long = QUANTITY.with_facts({"x/y": "as many as anybody cares for"})
-    assert long.short("x/y") == long.reply("x/y")
-
-
 def test_own_facts_go_before_added_ones() -> None:
     more = QUANTITY.with_facts({"days/a week": "eight", "hours/a day": "twenty four"})
     assert more.facts == {"days/a week": "seven", "hours/a day": "twenty four"}

@@ -32,7 +32,8 @@ ARCHITECTURES = {
 }
 DATA = """\
 - Text: conversations written by our own generator (`icebreaker data text`) from facts that are common knowledge; \
-Apache-2.0, like the code.
+Apache-2.0, like the code. Beside them what people asked assistants in their own words: clinc/oos-eval and \
+SimpleQuestions (both CC BY 3.0), with answers of ours.
 - Sentences read aloud beside the questions and answers: clinc/oos-eval (CC BY 3.0), SLURP text (CC BY 4.0), Snips NLU \
 benchmark (CC0), Synthetic-Persona-Chat (CC BY 4.0), SimpleQuestions (CC BY 3.0).
 - Spoken questions: synthesised with espeak-ng (GPL-3.0 program, output free), flite and festival voices (free \

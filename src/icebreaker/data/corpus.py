@@ -38,8 +38,9 @@ UNASKED = "unasked"  # asks for what nobody said; never to be joined with other 
 SYSTEM_SHARE, STYLE_SHARE = 0.08, 0.08
 FOLLOWUP_SHARE = 0.12
 SEVERAL_SHARE = 0.10
-DAILY_SHARE = 0.1  # more conversations than was asked for
-PLAIN_SHARE, BRIEF_SHARE = 0.35, 0.4  # of the styled ones; the rest are chatty
+DAILY_SHARE = 0.15  # more conversations than was asked for
+PLAIN_SHARE, BRIEF_SHARE = 0.45, 0.3  # of the styled ones; the rest are chatty
+STYLED_DAILY = 0.3  # of them in which the user says what people say daily
 REQUEST_SHARES = {"talk": 0.4, REQUEST: 0.4, UNKNOWABLE: 0.2}
 CUT_SHARE = 0.4  # of the answers that are asked for again
 LEAST_FACTS, MOST_FACTS = 15, 60  # relations are sampled as if they had at least and at most so many
@@ -191,8 +192,9 @@ class Corpus:
 
     def _in_style(self, rng: random.Random, relation: Relation, *, brief: bool) -> list[str]:
         key = rng.choice(list(relation.facts))
-        answer = relation.short(key) if brief else CHATTY_REPLY.format(relation.reply(key))
-        return [relation.fill(rng.choice(self.templates[relation.kind]), key), answer]
+        answer = relation.reply(key)  # brief as it is
+        question = relation.fill(rng.choice(self.templates[relation.kind]), key)
+        return [question, answer if brief else CHATTY_REPLY.format(answer)]
 
     def _single(self, rng: random.Random, kind: str | None = None) -> list[str]:
         """A question and its answer, of some kind of knowledge where none is asked for."""
@@ -254,7 +256,9 @@ def build_text(
             often, rng = Corpus.of_daily(relations, talk), random.Random(f"daily-{seed}")
             lines += [often.sample(rng, f"daily-{number:06d}").to_json() for number in range(round(size * DAILY_SHARE))]
             rng = random.Random(f"styled-{seed}")
-            lines += [corpus.styled(rng, f"styled-{number:06d}").to_json() for number in range(styled)]
+            for number in range(styled):
+                drawn_of = often if rng.random() < STYLED_DAILY else corpus
+                lines.append(drawn_of.styled(rng, f"styled-{number:06d}").to_json())
         if split != "test":
             several = requests if split == "train" else requests // 100
             lines += [each.to_json() for each in _requests([e for e in asked if e.split == split], several, seed)]

@@ -2,6 +2,8 @@
 
 Whoever serves the model writes one: "You are a helpful voice assistant. Be brief." A small LLM that has read a style
 only now and then forgets the fact while it minds the style, and one that has read a single prompt stumbles over others.
+Answers are brief as they are, so prompts that ask for brevity change none: a few million parameters seldom get a bare
+fact right (docs/decisions.md).
 """
 
 import random

@@ -33,7 +33,6 @@ CLAUSE_FRAMES = (  # for nouns too
     "I would like to know {}.",
     "Can you tell me {}, please?",
 )
-MOST_SHORT_WORDS = 4  # of an answer that says nothing but the fact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +75,6 @@ class Relation:
     def reply(self, key: str) -> str:
         """The answer about the fact ``key``."""
         return self.fill(self.answer, key)
-
-    def short(self, key: str) -> str:
-        """The answer of somebody who is brief: the bare fact, where that is a few words."""
-        value = self.facts[key]
-        return capital(f"{value}.") if len(value.split()) <= MOST_SHORT_WORDS and value[-1] != "." else self.reply(key)
 
     def with_facts(self, facts: Mapping[str, str]) -> "Relation":
         """The same relation with more facts; its own go first and stay what they are."""
