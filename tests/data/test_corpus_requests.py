@@ -8,6 +8,8 @@ import pytest
 
 from icebreaker.data.corpus import build_text, read_conversations
 from icebreaker.data.corpus_requests import REQUEST, UNKNOWABLE, read_requests
+from icebreaker.data.relations import split_of
+from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
 
 WORDS = (
@@ -71,6 +73,18 @@ def test_they_are_appended_and_change_nothing_before_them(source: Path, tmp_path
     assert more[2] == plain[2]
     asked = {each["turns"][0]["text"] for each in more[0][365:]}
     assert not asked & {each["turns"][0]["text"] for each in more[1][len(plain[1]) :]}
+
+
+def test_what_is_held_out_aloud_is_held_out_in_writing(source: Path) -> None:
+    """The recogniser's language model counts what training reads: it must not know what recognition is measured on."""
+    texts = [text for _, text, _, _ in CLINC]
+    texts += [
+        template.format(word) for word in WORDS for template in ("hello my {} friend", "where was the {} man born")
+    ]
+    split_aloud = {normalise(text): split_of(text) for text in texts}
+    found = [each for each in read_requests(source) if normalise(each.question) in split_aloud]
+    assert len(found) > 30
+    assert all(each.split == split_aloud[normalise(each.question)] for each in found)
 
 
 def test_a_source_without_them_is_refused(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ TAUGHT = frozenset({
 
 
 def read_requests(source: Path) -> list[Exchange]:
-    """Each short speakable request once, split by the hash of its text.
+    """Each short speakable request once, split by the hash of its text: as where it is read aloud (``sentences.py``).
 
     Raises:
         DataError: a file is missing or damaged.
@@ -72,8 +72,7 @@ def _add(found: dict[str, Exchange], kind: str, text: str, answer: str | None) -
     said = said[0].upper() + said[1:] + ("?" if asks else ".")
     if said.isascii() and said[0].isalpha() and is_speakable(said):
         answer = answer or (UNKNOWN if _wonders(words) else UNABLE)
-        split = split_of(f"request|{said}")
-        found.setdefault(said, Exchange(kind=kind, question=said, answer=answer, split=split))
+        found.setdefault(said, Exchange(kind=kind, question=said, answer=answer, split=split_of(text)))
 
 
 def _wonders(words: list[str]) -> bool:
