@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from icebreaker.data.corpus import build_text, read_conversations
-from icebreaker.data.corpus_requests import REQUEST, UNKNOWABLE, read_requests
+from icebreaker.data.corpus_daily import SAYINGS
+from icebreaker.data.corpus_facts import load_relations
+from icebreaker.data.corpus_requests import REFUSALS, REQUEST, TALK, UNKNOWABLE, read_requests
 from icebreaker.data.relations import split_of
 from icebreaker.data.text import normalise
 from icebreaker.errors import DataError
@@ -85,6 +87,13 @@ def test_what_is_held_out_aloud_is_held_out_in_writing(source: Path) -> None:
     found = [each for each in read_requests(source) if normalise(each.question) in split_aloud]
     assert len(found) > 30
     assert all(each.split == split_aloud[normalise(each.question)] for each in found)
+
+
+def test_every_answer_is_one_that_the_corpus_gives() -> None:
+    """In the same letters: another spelling would be another answer to learn, and to say."""
+    _, talk = load_relations(None, tables=("core", "talk"))
+    given = {exchange.answer for exchange in talk} | {"I am Icebreaker."}
+    assert {*TALK.values(), *REFUSALS, *SAYINGS.values()} <= given
 
 
 def test_a_source_without_them_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from icebreaker.data.gzipped import read_gzip
 from icebreaker.data.relations import Exchange, split_of
 from icebreaker.data.text import is_speakable
 
-__all__ = ["REFUSALS", "REQUEST", "UNKNOWABLE", "read_requests"]
+__all__ = ["REFUSALS", "REQUEST", "TALK", "UNKNOWABLE", "read_requests"]
 
 REQUEST, UNKNOWABLE = "request", "unknowable"
 FEWEST_WORDS, MOST_WORDS = 1, 11

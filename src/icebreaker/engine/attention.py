@@ -60,6 +60,7 @@ class Attention:
             probability = 0.0 if self.echo.explains(window, position) else probability
             if self.echo.certain and (self.echo.certain, self.echo.delay_ms) != known and not confirmed:
                 self.ear = replace(self.ear, voiced_ms=0.0)  # it counted what may have been echo
+                self.loudness.forget()
         self.ear = self.ear.heard(probability, self.live.config.threshold, position)
         if self.ear.voiced_ms == 0:
             self.loudness.forget()
