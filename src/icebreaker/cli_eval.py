@@ -36,7 +36,7 @@ class Turns(StrEnum):
 Split = Annotated[str, typer.Option(help="Split of the manifest; 'all' for the whole.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many items, evenly spread.")]
 Voices = Annotated[list[str] | None, typer.Option("--voice", help="Only these voices of the manifest.")]
-Open = Annotated[str, typer.Option("--recogniser", help="pocketsphinx or a Whisper folder.")]
+Open = Annotated[str, typer.Option("--recogniser", help="pocketsphinx, whisper, or a Whisper folder.")]
 Mos = Annotated[str, typer.Option(help="dnsmos, a TorchScript file of UTMOS, or none.")]
 Questions = Annotated[Path, typer.Argument(help="Manifest of spoken questions.")]
 
@@ -54,7 +54,7 @@ def sqa(
     written: Annotated[Path | None, typer.Option(help="Folder of text conversations: questions as written.")] = None,
     snr: Annotated[list[float] | None, typer.Option(help="Noise levels in dB beside quiet.")] = None,
     recogniser: Annotated[
-        str | None, typer.Option(help="closed, pocketsphinx, a Whisper folder, or none (no A→S).")
+        str | None, typer.Option(help="closed, pocketsphinx, whisper, a Whisper folder, or none (no A→S).")
     ] = None,
     split: Split = "test",
     limit: Limit = None,
@@ -90,6 +90,9 @@ def asr(
     ] = None,
     voice: Voices = None,
     by_voice: Annotated[bool, typer.Option(help="A row for every voice.")] = True,
+    beside: Annotated[
+        list[str] | None, typer.Option(help="Recognisers that hear the same: pocketsphinx, whisper, a Whisper folder.")
+    ] = None,
     split: Split = "test",
     limit: Limit = None,
 ) -> None:
@@ -98,7 +101,8 @@ def asr(
 
     items = _items(manifest, split, limit, voice)
     with running(target, "asr") as run:
-        report = evaluate_asr(run, items, chunk or [4, 0], snr_db=tuple(snr or ()), by_voice=by_voice)
+        levels, others = tuple(snr or ()), tuple(beside or ())
+        report = evaluate_asr(run, items, chunk or [4, 0], snr_db=levels, by_voice=by_voice, beside=others)
         finish(report, target.out)
 
 

@@ -13,6 +13,7 @@ from icebreaker.dialogue.parts import OmniParts
 from icebreaker.duplex import SpeechStarted
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.asr import evaluate_asr, transcribe
+from icebreaker.evaluation.recognisers import PocketSphinx
 from icebreaker.evaluation.respond import answer_aloud, chunks_of
 from icebreaker.evaluation.run import Run
 from icebreaker.evaluation.systems import LocalModel
@@ -49,6 +50,17 @@ def test_chunks_noise_and_voices_have_rows_of_their_own(mini: Dialogue, tmp_path
     assert len(heard) == 8
     evaluate_asr(run, [item], [4, 0], snr_db=(-10.0,), by_voice=False)
     assert len((tmp_path / "asr.items.jsonl").read_text().splitlines()) == 8  # nothing was heard again
+
+
+def test_recognisers_beside_hear_the_same_recordings(mini: Dialogue, tmp_path: Path) -> None:
+    """They have rows of their own: how hard the recordings are for anybody."""
+    item = Item(id="a", audio=QUESTION, seconds=2.0, text=PocketSphinx().transcribe(load_audio(QUESTION, 16_000)))
+    run = Run(system=LocalModel(mini), model={"model": "mini"}, out=tmp_path)
+    report = evaluate_asr(run, [item], [4], by_voice=False, beside=["pocketsphinx"])
+    assert report.figures["pocketsphinx | as recorded | all"]["wer"] == 0.0  # its own transcript was the reference
+    assert "4 (160 ms) | as recorded | all" in report.figures
+    with pytest.raises(ConfigError, match="expected a recogniser"):
+        evaluate_asr(run, [item], [4], beside=["nobody"])
 
 
 def test_an_adaptor_that_ends_in_tokens_is_read(mini: Dialogue, tmp_path: Path) -> None:

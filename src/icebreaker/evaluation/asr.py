@@ -17,6 +17,7 @@ from icebreaker.dialogue.state import Utterance
 from icebreaker.errors import ConfigError
 from icebreaker.evaluation.measures import error_counts, error_rates
 from icebreaker.evaluation.published import RECOGNITION_WER
+from icebreaker.evaluation.recognisers import load_recogniser
 from icebreaker.evaluation.recordings import with_noise
 from icebreaker.evaluation.report import Cell, Chart, Report, Table
 from icebreaker.evaluation.respond import chunks_of
@@ -33,13 +34,16 @@ ALL_LEFT = -1
 
 
 def evaluate_asr(
-    run: Run, items: Sequence[Item], chunk_sizes: Sequence[int], *, snr_db: Sequence[float] = (), by_voice: bool = True
-) -> Report:
+    run: Run, items: Sequence[Item], chunk_sizes: Sequence[int], *, snr_db: Sequence[float] = (), by_voice: bool = True,
+    beside: Sequence[str] = (),
+) -> Report:  # fmt: skip
     """Transcribe ``items`` at each chunk size (encoder frames of 40 ms; 0: full context), as recorded and with noise.
 
     A server has one way to listen: its input transcripts; a LLaMA-Omni, too: the tokens that its adaptor ends in.
+    The recognisers ``beside`` hear the same recordings: how hard they are.
     """
-    listeners = _listeners(run.system, chunk_sizes)
+    recognisers = [load_recogniser(name) for name in beside]
+    listeners = _listeners(run.system, chunk_sizes) | {each.name: each.transcribe for each in recognisers}
     log = run.log("asr", {})
     counts = defaultdict[tuple[str, str, str], list[dict[str, Any]]](list)
     conditions = [None, *snr_db]
@@ -56,7 +60,7 @@ def evaluate_asr(
                     counts[way, noise, voice].append(log[key])
                 done += 1
                 run.progress(done, total)
-    return _report(run, counts, {"snr_db": [*snr_db], "recordings": len(items)})
+    return _report(run, counts, {"snr_db": [*snr_db], "recordings": len(items), "beside": [*beside]})
 
 
 def _listeners(system: System, chunk_sizes: Sequence[int]) -> dict[str, Callable[[Waveform], str]]:

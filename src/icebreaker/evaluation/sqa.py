@@ -31,7 +31,7 @@ class SqaConfig:
         snr_db: noise levels beside quiet.
         voices: synthesisers that ask questions without a recording.
         recogniser: that hears the answers: ``closed`` (which of the accepted and written answers was said?),
-            ``pocketsphinx`` or a Whisper folder; empty: no A→S.
+            ``pocketsphinx``, ``whisper`` or a Whisper folder; empty: no A→S.
     """
 
     name: str = "manifest"
