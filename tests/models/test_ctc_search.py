@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from icebreaker.models.ngram import NGram
 
 BEGIN, END = 3, 4
 LANGUAGE = NGram.counted([((0, 1), 3), ((1, 1, 2), 2), ((2,), 1)], vocabulary=3, order=2)
-ALL = {"beam": 1000, "choices": 4, "least": -1e9}
+ALL = {"beam": 1000, "choices": 4, "least": -1e9, "within": 1e9}
 
 
 def frames(seed: int, count: int = 5) -> NDArray[np.float32]:
@@ -47,6 +48,49 @@ def counted(log_p: NDArray[np.float32], weight: float, bonus: float) -> list[int
 def test_the_best_of_all_paths_is_found(seed: int, weight: float, bonus: float) -> None:
     config = CTCSearchConfig(weight=weight, bonus=bonus, **ALL)
     assert found(frames(seed), config) == counted(frames(seed), weight, bonus)
+
+
+def plainly(log_p: NDArray[np.float32], config: CTCSearchConfig) -> dict[tuple[int, ...], float]:
+    """The beam of a search that scores every token after every prefix, and their scores."""
+    beam = {(): (0.0, -math.inf)}
+    said = {(): 0.0}
+
+    def score(ids: tuple[int, ...]) -> float:
+        return float(np.logaddexp(*beam[ids])) + said[ids]
+
+    for row in log_p:
+        grown: dict[tuple[int, ...], tuple[float, float]] = {}
+        for ids, (blank, token) in beam.items():
+            either = float(np.logaddexp(blank, token))
+            for choice, chance in enumerate(row.tolist()):
+                again = bool(ids) and ids[-1] == choice - 1
+                ways = (
+                    [(ids, 0, either + chance)]
+                    if not choice
+                    else [((*ids, choice - 1), 1, (blank if again else either) + chance)]
+                )
+                for end, kind, total in [*ways, *([(ids, 1, token + chance)] if again else [])]:
+                    old = grown.get(end, (-math.inf, -math.inf))
+                    grown[end] = tuple(np.logaddexp(old[k], total) if k == kind else old[k] for k in (0, 1))
+        beam = grown
+        for ids in beam:
+            context = (BEGIN, *ids)
+            liked = sum(float(LANGUAGE.log_p(context[:i], np.array([context[i]]))[0]) for i in range(1, len(context)))
+            said[ids] = config.weight * liked + config.bonus * len(ids)
+        beam = {ids: beam[ids] for ids in sorted(beam, key=score, reverse=True)[: config.beam]}
+    return {ids: score(ids) for ids in beam}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_not_asked_of_the_language_is_not_missed(seed: int) -> None:
+    """A full beam and a window leave out only what could not have stayed."""
+    log_p = frames(seed, 9)
+    config = CTCSearchConfig(beam=5, choices=4, least=-1e9, within=1e9)
+    there = {each.ids: each.score for each in CTCSearch(LANGUAGE, config).advance(Beam(), log_p).prefixes}
+    assert there == pytest.approx(plainly(log_p, config))
+    near = CTCSearch(LANGUAGE, replace(config, within=1.0)).advance(Beam(), log_p).prefixes
+    assert all(each.score >= near[0].score - 1.0 for each in near)
+    assert near[0].score <= max(there.values()) + 1e-6
 
 
 def test_a_token_twice_needs_a_pause_between() -> None:

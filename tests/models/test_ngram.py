@@ -49,3 +49,9 @@ def test_what_cannot_be_counted_or_kept_is_refused() -> None:
         NGramConfig(vocabulary=150_000, entries=(1, 1, 1, 1))
     with pytest.raises(ValueError, match="at least one n-gram of every length"):
         NGramConfig(vocabulary=6, entries=(1, 0))
+
+
+def test_many_contexts_at_once_are_as_one_by_one(model: NGram) -> None:
+    contexts, tokens = np.array([[6, 0, 1], [3, 3, 3], [5, 5, 0], [4, 0, 1]]), np.array([2, 5, 1, 7])
+    single = [model.log_p(tuple(row), tokens[i : i + 1])[0] for i, row in enumerate(contexts.tolist())]
+    assert model.log_p(contexts, tokens).tolist() == single

@@ -4,8 +4,11 @@ Knows no sound and no modules; where a search stands is a value, so anybody can 
 """
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -29,13 +32,15 @@ class CTCSearchConfig:
         beam: prefixes kept after each frame.
         choices: tokens looked at in a frame.
         least: log-probability below which CTC's tokens are not looked at.
+        within: how far below the best a prefix is still kept.
     """
 
     weight: float = 0.8
     bonus: float = 1.5
-    beam: int = 16
-    choices: int = 16
+    beam: int = 48
+    choices: int = 32
     least: float = -10.0
+    within: float = 12.0
 
     def __post_init__(self) -> None:
         if min(self.beam, self.choices) < 1:
@@ -48,17 +53,22 @@ class _Prefix(NamedTuple):
     ids: tuple[int, ...]
     blank: float
     token: float
+    either: float
     said: float  # by the language model, weighted, bonuses included
 
     @property
     def score(self) -> float:
-        return _either(self.blank, self.token) + self.said
+        return self.either + self.said
+
+    def before(self, token: int) -> float:
+        """Of the paths that ``token`` may go on: the same token twice needs a blank between."""
+        return self.blank if self.ids and self.ids[-1] == token else self.either
 
 
 class Beam(NamedTuple):
     """Where a search stands after some frames."""
 
-    prefixes: tuple[_Prefix, ...] = (_Prefix((), 0.0, NEVER, 0.0),)
+    prefixes: tuple[_Prefix, ...] = (_Prefix((), 0.0, NEVER, 0.0, 0.0),)
     frames: int = 0
 
 
@@ -86,47 +96,67 @@ class CTCSearch:
 
     def best(self, beam: Beam) -> tuple[tuple[int, ...], float]:
         """The likeliest tokens if that was all, and the log-probability by ``language`` that it was."""
-        ends = [self._likes(prefix.ids, [self.language.end])[0] for prefix in beam.prefixes]
+        end = self.language.end
+        ends = [likes[end] for likes in self._likes([(prefix, [end]) for prefix in beam.prefixes])]
         scores = [each.score + self.config.weight * end for each, end in zip(beam.prefixes, ends, strict=True)]
         place = max(range(len(scores)), key=scores.__getitem__)
         return beam.prefixes[place].ids, ends[place]
 
     def _grown(self, prefixes: tuple[_Prefix, ...], blank: float, heard: dict[int, float]) -> tuple[_Prefix, ...]:
-        """The best after one more frame, of which the ``heard`` tokens and the blank are looked at."""
-        grown: dict[tuple[int, ...], _Prefix] = {}
-        tokens = list(heard)
+        """The best after one more frame, of which the ``heard`` tokens and the blank are looked at.
+
+        Those that stay as they are say how good a new one has to be. The language model only takes from what was
+        heard, so most new ones are known to be worse without asking it: nothing is lost by that.
+        """
+        known = {prefix.ids: prefix for prefix in prefixes}
+        grown = {prefix.ids: _stayed(prefix, known.get(prefix.ids[:-1]), blank, heard) for prefix in prefixes}
+        scores = [each.score for each in grown.values()]
+        least = max(scores) - self.config.within
+        if len(prefixes) >= self.config.beam:
+            least = max(least, min(scores))
+        ranked = sorted(heard.items(), key=lambda each: -each[1])
+        asked: list[tuple[_Prefix, list[int]]] = []
         for prefix in prefixes:
-            for ids, as_blank, as_token, said in self._after(prefix, blank, heard, tokens):
-                old = grown.get(ids)
-                if old is not None:
-                    as_blank, as_token = _either(old.blank, as_blank), _either(old.token, as_token)
-                grown[ids] = _Prefix(ids, as_blank, as_token, said)
-        return tuple(sorted(grown.values(), key=lambda each: -each.score)[: self.config.beam])
+            ids, short = prefix.ids, least - prefix.score - self.config.bonus
+            tokens = [token for token, chance in ranked if chance >= short and (*ids, token) not in known]
+            if tokens:
+                asked.append((prefix, tokens))
+        for (prefix, tokens), likes in zip(asked, self._likes(asked), strict=True):
+            for token in tokens:
+                ids, chance = (*prefix.ids, token), prefix.before(token) + heard[token]
+                said = prefix.said + self.config.weight * likes[token] + self.config.bonus
+                grown[ids] = _Prefix(ids, NEVER, chance, chance, said)
+        best = nlargest(self.config.beam, grown.values(), key=attrgetter("score"))
+        least = best[0].score - self.config.within
+        return tuple(each for each in best if each.score >= least)
 
-    def _after(
-        self, prefix: _Prefix, blank: float, heard: dict[int, float], tokens: list[int]
-    ) -> Iterator[tuple[tuple[int, ...], float, float, float]]:
-        ids, either = prefix.ids, _either(prefix.blank, prefix.token)
-        last = ids[-1] if ids else None
-        yield ids, either + blank, prefix.token + heard.get(last, NEVER) if last is not None else NEVER, prefix.said
-        for token, liked in zip(tokens, self._likes(ids, tokens), strict=True):
-            before = prefix.blank if token == last else either  # the same token twice needs a blank between
-            yield (
-                (*ids, token),
-                NEVER,
-                before + heard[token],
-                prefix.said + self.config.weight * liked + self.config.bonus,
-            )
-
-    def _likes(self, ids: tuple[int, ...], tokens: list[int]) -> list[float]:
-        """Log-probabilities of ``tokens`` after ``ids``."""
-        context = (self.language.begin, *ids)[-self.language.reach :] if self.language.reach else ()
+    def _likes(self, asked: Sequence[tuple[_Prefix, Sequence[int]]]) -> list[dict[int, float]]:
+        """For each prefix log-probabilities of the tokens after it, and of others."""
         if len(self._known) > REMEMBERED:
             self._known.clear()
-        known = self._known.setdefault(context, {})
-        if new := [token for token in tokens if token not in known]:
-            known.update(zip(new, self.language.log_p(context, np.array(new, np.int64)).tolist(), strict=True))
-        return [known[token] for token in tokens]
+        reach = self.language.reach
+        contexts = [(self.language.begin, *prefix.ids)[-reach:] if reach else () for prefix, _ in asked]
+        known = [self._known.setdefault(context, {}) for context in contexts]
+        new: dict[int, list[tuple[int, int]]] = defaultdict(list)  # places in ``asked`` and tokens, by context length
+        for place, ((_, tokens), some) in enumerate(zip(asked, known, strict=True)):
+            new[len(contexts[place])] += [(place, token) for token in tokens if token not in some]
+        for pairs in new.values():
+            if pairs:
+                before = np.array([contexts[place] for place, _ in pairs], np.int64)
+                liked = self.language.log_p(before, np.array([token for _, token in pairs], np.int64)).tolist()
+                for (place, token), log_p in zip(pairs, liked, strict=True):
+                    known[place][token] = log_p
+        return known
+
+
+def _stayed(prefix: _Prefix, shorter: _Prefix | None, blank: float, heard: dict[int, float]) -> _Prefix:
+    """``prefix`` after a frame that adds nothing to it; ``shorter``, where it is there, may have become it."""
+    as_blank, as_token = prefix.either + blank, NEVER
+    if prefix.ids and (chance := heard.get(prefix.ids[-1], NEVER)) > NEVER:
+        as_token = prefix.token + chance
+        if shorter is not None:
+            as_token = _either(as_token, shorter.before(prefix.ids[-1]) + chance)
+    return _Prefix(prefix.ids, as_blank, as_token, _either(as_blank, as_token), prefix.said)
 
 
 def _either(a: float, b: float) -> float:

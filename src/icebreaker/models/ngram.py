@@ -104,28 +104,30 @@ class NGram(nn.Module):
             model._fill(length + 1, grams, [known[gram] for gram in grams], weights)
         return model
 
-    def log_p(self, context: tuple[int, ...], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Natural logarithms [n] of the chances of ``tokens`` [n] after ``context``, of which only the end counts."""
+    def log_p(self, context: Sequence[int] | NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Natural logarithms [n] of the chances of ``tokens`` [n] after ``context`` [c], or after one each [n, c].
+
+        Of a context only the last ``reach`` tokens count.
+        """
         tables = self._tables = self._tables or [self._table(order) for order in range(1, len(self.config.entries) + 1)]
-        context = context[max(0, len(context) - len(tables) + 1) :]
+        before = np.asarray(context, np.int64)
+        before = before[..., max(0, before.shape[-1] - self.reach) :]
         found = np.full(len(tokens), float(self.floor), np.float32)
-        missing = np.ones(len(tokens), bool)
-        owed = 0.0  # weights of the contexts given up so far
-        for skipped in range(len(context) + 1):
-            seen = context[skipped:]
-            keys, log_p, _ = tables[len(seen)]
-            wanted = self._key(seen) * (self.config.vocabulary + 2) + tokens
-            places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            here = missing & (keys[places] == wanted)
-            found[here] = log_p[places[here]] + owed
-            missing &= ~here
-            if not missing.any():
+        owed = np.zeros(len(tokens), np.float32)  # weights of the contexts given up so far
+        missing = np.arange(len(tokens))
+        for length in range(before.shape[-1], -1, -1):
+            seen = self._key(before[..., before.shape[-1] - length :])
+            wanted = np.broadcast_to(seen * (self.config.vocabulary + 2) + tokens, tokens.shape)[missing]
+            places, here = _places(tables[length][0], wanted)
+            found[missing[here]] = tables[length][1][places[here]] + owed[missing[here]]
+            missing = missing[~here]
+            if not len(missing):
                 return found
-            if seen:
-                keys, _, backoff = tables[len(seen) - 1]
-                place = min(int(np.searchsorted(keys, self._key(seen))), len(keys) - 1)
-                owed += float(backoff[place]) if keys[place] == self._key(seen) else 0.0
-        found[missing] += owed
+            if length:
+                keys, _, backoff = tables[length - 1]
+                places, here = _places(keys, np.broadcast_to(seen, tokens.shape))
+                owed += np.where(here, backoff[places], 0)
+        found[missing] += owed[missing]
         return found
 
     def _table(self, order: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
@@ -133,13 +135,20 @@ class NGram(nn.Module):
         return keys.numpy(), log_p.float().numpy(), backoff.float().numpy()
 
     def _fill(self, order: int, grams: list[tuple[int, ...]], chances: list[float], weights: list[float]) -> None:
-        keys = [self._key(gram) for gram in grams]
+        keys = self._key(np.asarray(grams, np.int64))
         for name, values in (("keys", keys), ("log_p", np.log(chances)), ("backoff", np.log(weights))):
             buffer = getattr(self, f"{name}{order}")
             buffer.copy_(torch.as_tensor(np.asarray(values)))
 
-    def _key(self, gram: Sequence[int]) -> int:
-        key = 0
-        for token in gram:
-            key = key * (self.config.vocabulary + 2) + token
+    def _key(self, grams: NDArray[np.int64]) -> NDArray[np.int64]:
+        """One number [...] for every gram [..., n]."""
+        key = np.zeros(grams.shape[:-1], np.int64)
+        for place in range(grams.shape[-1]):
+            key = key * (self.config.vocabulary + 2) + grams[..., place]
         return key
+
+
+def _places(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where ``wanted`` is in the sorted ``keys``, and whether it is."""
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return places, keys[places] == wanted
