@@ -80,8 +80,8 @@ def test_augment_changes_only_what_it_is_told() -> None:
     assert 1.0 < curve[0].std() * 10 / np.log(10) < 12.0  # of about so many decibels,
     assert abs(float(curve[0].mean())) < 1e-3  # and no louder
     noisy, _ = augment(log_mel, FeatureAugmentConfig(noise=1.0, snr_db=(0.0, 0.0)), rng)
-    assert (noisy >= log_mel).all()
     assert noisy.mean() > log_mel.mean() + 0.2
+    assert (noisy < log_mel - 3).mean() < 0.01  # two sounds seldom cancel out
 
 
 def test_texture_changes_the_grain_and_not_the_sentence() -> None:
@@ -181,9 +181,8 @@ def test_babble_is_other_speech_so_many_decibels_below() -> None:
     said, stretch = augment(speech, config, np.random.default_rng(3), other=lambda: one)
     level = 2.0 - 10 * np.log(10) / 10
     assert stretch == 1.0
-    assert np.allclose(said[10:30], np.logaddexp(2.0, level), atol=0.12)
+    assert np.log(np.exp(said[10:30]).mean()) == pytest.approx(np.logaddexp(2.0, level), abs=0.12)
     silent = np.r_[said[:10], said[30:]]
-    assert silent.max() == pytest.approx(level, abs=np.log(4) + 1e-4)
-    assert silent.max() >= level - 1e-4
-    assert 1 / 7 - 0.1 < (silent[:, 0] > level - 0.1).mean() <= 4 / 7 + 0.1
+    assert level - 1e-4 <= silent.max() <= level + np.log(16) + 1e-4  # four talkers in phase
+    assert 1 / 7 - 0.1 < (silent.mean(axis=1) > level - 1).mean() <= 4 / 7 + 0.1
     assert np.array_equal(augment(speech, config, np.random.default_rng(3))[0], speech)  # nobody else is there

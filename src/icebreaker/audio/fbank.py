@@ -89,13 +89,17 @@ class Fbank(nn.Module):
             raise ValueError(f"features need float32 tables, got {self.mel.dtype}; leave Fbank out of the cast")
         if waveform.shape[-1] < WINDOW_LENGTH:
             return self.mel.new_zeros(*waveform.shape[:-1], 0, MEL_BINS)
+        power = torch.view_as_real(self.spectrum(waveform)).square().sum(dim=-1)
+        return torch.matmul(power, self.mel).clamp(min=ENERGY_FLOOR).log()
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """[B, S] at 16 kHz in [-1, 1], S >= 400, to the complex spectra of its windows: [B, T, FFT_LENGTH // 2 + 1]."""
         frames = (waveform.float() * PCM_SCALE).unfold(-1, WINDOW_LENGTH, HOP_LENGTH)  # [B, T, WINDOW_LENGTH]
         frames = frames - frames.mean(dim=-1, keepdim=True)
         previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]  # the first sample precedes itself
         windowed = (frames - PRE_EMPHASIS * previous) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(windowed, n=FFT_LENGTH))
-        power = spectrum.square().sum(dim=-1)  # [B, T, FFT_LENGTH // 2 + 1]
-        return torch.matmul(power, self.mel).clamp(min=ENERGY_FLOOR).log()
+        spectrum: Tensor = torch.fft.rfft(windowed, n=FFT_LENGTH)
+        return spectrum
 
 
 def fbank(waveform: Tensor) -> Tensor:

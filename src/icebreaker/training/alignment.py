@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from icebreaker.checkpoints.stage_folders import UNPACKED
 from icebreaker.config import to_mapping
 from icebreaker.errors import ConfigError
 from icebreaker.models.adapter import Adapter, AdapterConfig
@@ -37,7 +36,7 @@ from icebreaker.training.loop import OptimConfig, Run, StepReport, train
 from icebreaker.training.processes import world
 from icebreaker.training.spec_augment import SpecAugmentConfig, spec_augment
 from icebreaker.training.speech_batches import SpeechBatch, SpeechConfig, SpeechSource
-from icebreaker.training.stage_files import load_into, save_stage, stage_config
+from icebreaker.training.stage_files import has_part, load_into, save_stage
 
 __all__ = ["AlignmentConfig", "run", "slow_down"]
 
@@ -129,7 +128,10 @@ def blend(module: nn.Module, began: nn.Module, share: float) -> None:
 
 
 def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda report: None) -> None:
-    """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*``, ``ctc.*`` and ``config.json`` in ``config.output``."""
+    """Train; leaves ``encoder.*``, ``adapter.*``, ``prompts.*`` and ``config.json`` in ``config.output``.
+
+    ``ctc.*`` is there, too, unless nobody ever taught it.
+    """
     device = device_of(config)
     llm = LLM.load(Path(config.llm), device)
     torch.manual_seed(config.optim.seed)
@@ -137,7 +139,8 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     encoder_config = ears.encoder.config
     ears.encoder.subsampling.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
     ctc = nn.Linear(encoder_config.width, 1 + len(CHARACTERS))
-    if UNPACKED not in stage_config(Path(config.encoder)):  # a bundle keeps no character head: it is learnt anew
+    can_spell = has_part(Path(config.encoder), "ctc")  # a bundle keeps no character head: it is learnt anew
+    if can_spell:
         load_into(ctc, Path(config.encoder), "ctc")
     prompts = Prompts(llm.width, config.prompts, config.tasks)
     match_scale(ears.adapter, prompts, llm.embedding.weight)
@@ -174,9 +177,12 @@ def run(config: AlignmentConfig, progress: Callable[[StepReport], None] = lambda
     ears.eval()
     if began is not None:
         blend(ears, began, config.learnt_share)
+    parts: dict[str, nn.Module] = {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts}
+    if can_spell or config.ctc_weight:  # a head that nobody has taught would disturb the ears of the next round
+        parts["ctc"] = ctc
     save_stage(
         folder,
-        {"encoder": ears.encoder, "adapter": ears.adapter, "prompts": prompts, "ctc": ctc},
+        parts,
         {
             **to_mapping(config),
             "encoder_config": to_mapping(encoder_config),

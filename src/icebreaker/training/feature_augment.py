@@ -1,16 +1,19 @@
 """Rooms, noise, telephones and other speakers, made from log-mels. Knows nothing of waveforms or models.
 
-Far cheaper than on waveforms, so every batch can have its own: energies add by ``logaddexp``, gain is a constant, a
-narrow band is a floor under the bins outside it, late reverberation smears energy forward in time, a longer or shorter
-vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the frames, a smooth curve over the bins is
-another timbre or another microphone, and texture is another synthesiser.
+Far cheaper than on waveforms, so every batch can have its own: sounds add as in ``sounds_together``, gain is a
+constant, a narrow band is a floor under the bins outside it, late reverberation smears energy forward in time, a longer
+or shorter vocal tract warps the bins (VTLP, Jaitly and Hinton 2013), speed stretches the frames, a smooth curve over
+the bins is another timbre or another microphone, and texture is another synthesiser.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
+
+from icebreaker.training.sounds_together import noise_grain, together
 
 __all__ = ["FLOOR", "FeatureAugmentConfig", "augment", "coloured_noise", "reverberant", "smoothed"]
 
@@ -68,9 +71,9 @@ def augment(
         log_mel = reverberant(log_mel, rng.uniform(5.0, config.max_decay_frames), rng.uniform(-2.0, 0.5))
     if rng.random() < config.noise:
         level = loudest - rng.uniform(config.snr_db[0], config.snr_db[1]) * np.log(10) / 10
-        log_mel = np.logaddexp(log_mel, coloured_noise(log_mel.shape, level, rng))
+        log_mel = together(log_mel, coloured_noise(log_mel.shape, level, rng), rng)
     if config.babble and other is not None and rng.random() < config.babble:
-        log_mel = np.logaddexp(log_mel, _babble(len(log_mel), loudest, config, rng, other))
+        log_mel = together(log_mel, _babble(len(log_mel), loudest, config, rng, other), rng)
     if rng.random() < config.band:
         low, high = int(rng.integers(0, 12)), int(rng.integers(52, 76))  # about 300 to 3400 Hz at the narrowest
         log_mel = log_mel.copy()
@@ -92,8 +95,8 @@ def coloured_noise(shape: tuple[int, ...], level: float, rng: np.random.Generato
     spectrum += np.linspace(0.0, rng.uniform(*TILT), bins)
     spectrum -= spectrum.max()
     drift = np.interp(np.arange(frames), np.linspace(0, frames, 6), rng.normal(0, rng.uniform(0, 1), 6))
-    spread = rng.standard_normal((frames, bins), dtype=np.float32) * np.float32(0.5) - np.float32(0.12)
-    return np.asarray(spread + (level + spectrum)[None].astype(np.float32) + drift[:, None].astype(np.float32))
+    steady = (level + spectrum)[None].astype(np.float32) + drift[:, None].astype(np.float32)
+    return np.asarray(steady + noise_grain(shape, rng))
 
 
 def _babble(
@@ -106,7 +109,7 @@ def _babble(
         said = other()
         looped = np.take(said, np.arange(frames) + int(rng.integers(len(said))), axis=0, mode="wrap")
         talk.append(looped + np.float32(level - said.max()))
-    return np.asarray(np.logaddexp.reduce(talk), dtype=np.float32)
+    return reduce(lambda one, another: together(one, another, rng), talk)
 
 
 def tone_curve(bins: int, spread_db: float, rng: np.random.Generator) -> LogMel:

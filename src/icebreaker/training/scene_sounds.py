@@ -1,6 +1,6 @@
 """Sounds that scenes are made of, as log-mels: rooms' silence, coughs, distant voices. Knows nothing of labels.
 
-Adding energies is ``logaddexp``; levels are natural logarithms of energy, so 10 dB are ``DB * 10``.
+Sounds are added as in ``sounds_together``; levels are natural logarithms of energy, so 10 dB are ``DB * 10``.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from icebreaker.data.asides import ASIDE_KINDS, AsideKind, kind_of
 from icebreaker.data.features import FeatureStore, Row
 from icebreaker.errors import DataError
 from icebreaker.training.feature_augment import FLOOR, FeatureAugmentConfig, augment, coloured_noise, reverberant
+from icebreaker.training.sounds_together import together
 
 __all__ = [
     "DB",
@@ -125,10 +126,10 @@ def distant(speech: LogMel, rng: np.random.Generator, loss_db: tuple[float, floa
     return np.asarray(np.maximum(far, FLOOR), dtype=np.float32)
 
 
-def add_at(base: LogMel, other: LogMel, at: int) -> LogMel:
-    """The energies of both, ``other`` beginning at frame ``at`` of ``base``; what does not fit is cut."""
+def add_at(base: LogMel, other: LogMel, at: int, rng: np.random.Generator) -> LogMel:
+    """Both at once, ``other`` beginning at frame ``at`` of ``base``; what does not fit is cut."""
     span = min(len(other), len(base) - at)
     result = base.copy()
     if span > 0:
-        result[at : at + span] = np.logaddexp(base[at : at + span], other[:span])
+        result[at : at + span] = together(base[at : at + span], other[:span], rng)
     return result

@@ -161,7 +161,7 @@ class _Maker:
     def alone(self, sound: LogMel, room: Spoken, rng: np.random.Generator) -> Spoken:
         """Only ``sound``, in the silence of the room."""
         frames = room.start + len(sound) + int(rng.integers(self.config.tail_frames[0], self.config.tail_frames[1] + 1))
-        return Spoken(add_at(silence(room, frames, rng), sound, room.start), room.start, room.start + len(sound))
+        return Spoken(add_at(silence(room, frames, rng), sound, room.start, rng), room.start, room.start + len(sound))
 
     def paused(self, spoken: Spoken, row: int, rng: np.random.Generator) -> Spoken:
         return self.ended(self.interrupted(spoken, row, [], rng), rng)
@@ -170,7 +170,7 @@ class _Maker:
         um = self.recordings("hesitation").draw("filler", rng)
         level = loudness(spoken.speech) - loudness(um.speech) - DB * rng.uniform(0, 6)
         gap = silence(spoken, int(rng.integers(2, 12)), rng)
-        um_here = add_at(silence(spoken, um.end - um.start, rng), um.speech + np.float32(level), 0)
+        um_here = add_at(silence(spoken, um.end - um.start, rng), um.speech + np.float32(level), 0, rng)
         return self.ended(self.interrupted(spoken, row, [gap, um_here], rng), rng)
 
     def interrupted(self, spoken: Spoken, row: int, between: list[LogMel], rng: np.random.Generator) -> Spoken:
@@ -199,9 +199,9 @@ class _Maker:
         at, level = ended.end + int(rng.integers(0, 25)), loudness(spoken.speech) - DB * rng.uniform(10, 25)
         if self.sounds is not None and rng.random() < 0.5:
             voice = distant(self.sounds.draw("other", rng).speech, rng, (12.0, 25.0))
-            return Spoken(add_at(ended.fbank, voice, at), ended.start, ended.end)
+            return Spoken(add_at(ended.fbank, voice, at, rng), ended.start, ended.end)
         noise = coughs(rng, level) if rng.random() < 0.5 else burst(100, 0, 100, rng)
-        return Spoken(add_at(ended.fbank, noise - max(0.0, loudness(noise) - level), at), ended.start, ended.end)
+        return Spoken(add_at(ended.fbank, noise - max(0.0, loudness(noise) - level), at, rng), ended.start, ended.end)
 
     def backchannel(self, spoken: Spoken, row: int, rng: np.random.Generator) -> Spoken:
         said = self.recordings("backchannel").draw("backchannel", rng)
@@ -227,7 +227,7 @@ class _Maker:
             voice = self.spoken(int(rng.integers(len(self.batch.items)))).speech
             span = min(spoken.end - spoken.start, len(voice))
             turned = np.roll(voice, int(rng.integers(len(voice))), axis=0)[:span]
-            mixed = Spoken(add_at(mixed.fbank, turned, spoken.start), spoken.start, spoken.end)
+            mixed = Spoken(add_at(mixed.fbank, turned, spoken.start, rng), spoken.start, spoken.end)
         return self.ended(mixed, rng)
 
     def noise(self, spoken: Spoken, row: int, rng: np.random.Generator) -> Spoken:

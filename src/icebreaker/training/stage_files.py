@@ -17,7 +17,7 @@ from icebreaker.errors import CheckpointError, TrainingError
 from icebreaker.training.processes import is_main
 from icebreaker.training.sharding import whole_state
 
-__all__ = ["load_into", "save_stage", "stage_config"]
+__all__ = ["has_part", "load_into", "save_stage", "stage_config"]
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -65,13 +65,14 @@ def stage_config(folder: Path) -> dict[str, Any]:
     return dict(values)
 
 
+def has_part(folder: Path, name: str) -> bool:
+    """Whether the stage in ``folder`` left ``<name>.*`` weights."""
+    return any(key.startswith(f"{name}.") for key in _weights(folder))
+
+
 def load_into(module: nn.Module, folder: Path, name: str) -> None:
     """Fill ``module`` from the ``<name>.*`` weights of ``folder``, strictly."""
-    path = folder / WEIGHTS
-    try:
-        weights = load_file(path)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot read the weights of an earlier stage: {error}") from error
+    path, weights = folder / WEIGHTS, _weights(folder)
     found = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
     expected = module.state_dict()
     if wrong := sorted(expected.keys() ^ found.keys()):
@@ -81,3 +82,12 @@ def load_into(module: nn.Module, folder: Path, name: str) -> None:
             raise CheckpointError(f"{path}: {name}.{key} is {tuple(found[key].shape)}, expected {tuple(value.shape)}")
     with torch.no_grad():
         module.load_state_dict(found)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / WEIGHTS
+    try:
+        weights: dict[str, torch.Tensor] = load_file(path)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot read the weights of an earlier stage: {error}") from error
+    return weights
