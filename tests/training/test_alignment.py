@@ -229,7 +229,8 @@ def test_mini_config_fits() -> None:
     revoiced = load_toml(MINI / "alignment_revoiced.toml", AlignmentConfig)
     deep = load_toml(MINI / "alignment_deep.toml", AlignmentConfig)
     noise = load_toml(MINI / "alignment_noise.toml", AlignmentConfig)
-    rounds = (config, noise, deep, revoiced, longer, voices, sentences, wide, tokens)
+    mixed = load_toml(MINI / "alignment_mixed.toml", AlignmentConfig)
+    rounds = (config, mixed, noise, deep, revoiced, longer, voices, sentences, wide, tokens)
     for later, earlier in pairwise(rounds):
         assert later.start_from == later.encoder == earlier.output
     assert voices.blend_with == sentences.start_from
@@ -278,3 +279,21 @@ def test_ears_can_go_half_of_the_way(finished: AlignmentConfig, tmp_path: Path) 
         replace(finished, learnt_share=0)
     with pytest.raises(ValueError, match="blend_with is for a learnt_share below 1"):
         replace(finished, blend_with=finished.output)
+
+
+def test_a_head_that_nobody_taught_is_not_handed_on(config: AlignmentConfig, tmp_path: Path) -> None:
+    """Weights as they were initialised, trained on later at full weight, would disturb the ears."""
+    unpacked = Path(shutil.copytree(config.encoder, tmp_path / "unpacked"))
+    weights = {k: v for k, v in load_file(unpacked / "model.safetensors").items() if not k.startswith("ctc.")}
+    save_file(weights, unpacked / "model.safetensors")
+    untaught = replace(
+        config, output=str(tmp_path / "out"), encoder=str(unpacked), ctc_weight=0.0,
+        optim=replace(config.optim, steps=1),
+    )  # fmt: skip
+    run(untaught)
+    assert {key.split(".")[0] for key in load_file(tmp_path / "out" / "model.safetensors")} == {
+        "encoder", "adapter", "prompts"
+    }  # fmt: skip
+    taught = replace(untaught, output=str(tmp_path / "taught"), encoder=untaught.output, ctc_weight=0.3)
+    run(taught)
+    assert "ctc.weight" in load_file(tmp_path / "taught" / "model.safetensors")

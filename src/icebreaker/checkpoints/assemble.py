@@ -39,8 +39,8 @@ RUNS = (  # in the model card, where they are there
     "backbone_text", "backbone", "backbone_heard", "backbone_more", "backbone_daily", "encoder_ctc",
     "encoder_ctc_domain", "encoder_ctc_voices", "encoder_ctc_wide", "encoder_ctc_natural", "encoder_ctc_timbres",
     "encoder_ctc_asked", "adapter_ctc", "alignment_tokens", "alignment_wide", "alignment_sentences",
-    "alignment_voices", "alignment_long", "alignment_revoiced", "alignment_deep", "alignment_noise", "alignment",
-    "spoken_qa", "ngram", "codec", "codec_more", "codec_lm", "codec_lm_prefix",
+    "alignment_voices", "alignment_long", "alignment_revoiced", "alignment_deep", "alignment_noise", "alignment_mixed",
+    "alignment", "spoken_qa", "ngram", "codec", "codec_more", "codec_lm", "codec_lm_prefix",
 )  # fmt: skip
 LLM_STAGES = ("backbone_daily", "backbone_more", "backbone_heard", "backbone")  # the later round where it was run
 
