@@ -31,11 +31,11 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
 
         def foreseen(chunks: dict[int, torch.Tensor]) -> Any:
             if not looks:
-                return {}
+                return {}, room.engine.device.state
             looking.append(True)
-            probabilities = foresee(chunks)
+            probabilities, after = foresee(chunks)
             looking.clear()
-            return judged(probabilities)
+            return judged(probabilities), after
 
         looking = list[bool]()
         monkeypatch.setattr(room.engine.device, "think", thought)
@@ -85,6 +85,38 @@ def test_what_was_only_foreseen_is_forgotten(
         asked.append(len(silences))
     assert asked[0] > asked[1], "nobody looked ahead, so this compares nothing"
     assert torch.equal(heard[0], heard[1])
+
+
+def test_the_look_that_ends_a_turn_is_its_last_chunk(
+    make_room: Callable[..., Any], question: np.ndarray, verdicts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is heard twice, and what is kept is what hearing it again would give, value for value."""
+    kept, heard = [], []
+    for again in (True, False):
+        room = make_room()
+        session = room.enter(SessionConfig(turns="model"))
+        verdicts(room, session, (0.0, 1.0, 0.0), looks=True)
+        session.live.listening.judge_chunk = _only_in_silence(session.live.listening)
+        if again:
+            monkeypatch.setattr(room.engine.device, "came_true", lambda after: None)
+            monkeypatch.setattr(session.live.intake, "look_came_true", lambda: None)
+        hear, ends = room.engine.device.hear, list[bool]()
+
+        def counted(chunks: dict[int, torch.Tensor], hear: Any = hear, ends: Any = ends, session: Any = session) -> Any:
+            ends.extend(session.live.listening.ending for _ in chunks)
+            return hear(chunks)
+
+        monkeypatch.setattr(room.engine.device, "hear", counted)
+        sound, events = np.concatenate([question, 1e-3 * question[:16000]]), list[Any]()
+        for start in range(0, len(sound), 160):
+            speak(room, session, sound[start : start + 160], events)
+            if only(events, Committed):
+                break
+        assert len(only(events, Committed)) == 1
+        heard.append(sum(ends))
+        kept.append(session.live.memory.blobs[next(iter(session.live.memory.conversation)).blob])
+    assert heard == [1, 0], "chunks heard after the turn had ended"
+    assert torch.equal(kept[0], kept[1])
 
 
 def _only_in_silence(listening: Any) -> Callable[..., None]:

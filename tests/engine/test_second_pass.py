@@ -153,8 +153,9 @@ def test_what_makes_no_sense_interrupts_late_or_never(make_room: Rooms, reading:
     silence = np.zeros(8000, np.float32)
     short, on_and_on = np.concatenate([voiced, silence]), np.concatenate([*[voiced] * 5, silence])
     sense, nonsense = (replace(reading, settings=replace(reading.settings, least_sense=x)) for x in (-1e9, 1e9))
-    _, _, at_once = interrupted(make_room, sense, short)
-    assert 500 < at_once < 1100
+    _, _, at_once = interrupted(make_room, reading, short)
+    _, _, believed = interrupted(make_room, sense, short)
+    assert 500 < at_once < believed < 1100, "it is believed when the ears, who go by chunks, have heard enough of it"
     held, events, never = interrupted(make_room, nonsense, short)
     assert never < 0
     assert not [event for event in events if isinstance(event, ReplyDone) and event.reply.status == "cancelled"]

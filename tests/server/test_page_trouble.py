@@ -150,11 +150,11 @@ def test_words_said_before_the_connection_is_there_are_sent_when_it_is(browser: 
               sound(-1);  // nobody has asked for a connection
               link.open({});
               link.send({ type: "session.update" });
-              for (let i = 0; i < 300; i++) sound(i);
+              for (let i = 0; i < 600; i++) sound(i);
               link.send({ type: "response.create" });
               sockets[0].onmessage({ data: JSON.stringify({ type: "session.created", session: { id: "x" } }) });
-              sound(300);
+              sound(600);
               return sent.map(({ type, audio }) => audio ?? type);
             }"""
         )
-    assert sent == ["session.update", *map(str, range(50, 300)), "response.create", "300"]
+    assert sent == ["session.update", *map(str, range(100, 600)), "response.create", "600"]

@@ -152,12 +152,17 @@ class Device:
         return tuple(second.said(utterance, count))
 
     @torch.inference_mode()
-    def makes_sense(self, slot: Slot) -> bool:
-        """Whether what was heard so far is at all like what users say, as far as the model can tell."""
+    def makes_sense(self, slot: Slot, *, enough: bool) -> bool:
+        """Whether what was heard so far is at all like what users say, as far as the model can tell.
+
+        A model that can tell says no before it has heard ``enough``: a syllable is like what everybody says.
+        """
         utterance, second = self.row(slot).utterance, self.dialogue.second_pass
         least = self.dialogue.settings.least_sense
         if second is None or utterance is None or least is None:
             return True
+        if not enough:
+            return False
         utterance = second.follow(utterance)
         self.state = with_row(self.state, slot.index, utterance=utterance)
         return second.search.sense(utterance.beams[-1]) >= least
@@ -238,13 +243,20 @@ class Device:
 
         return probabilities, self._each(rows, run)
 
-    def foresee(self, chunks: Mapping[int, Tensor]) -> dict[int, Probabilities]:
-        """Verdicts as they would be if some slots heard these 160 ms [2560] next; nothing of it stays."""
+    def foresee(self, chunks: Mapping[int, Tensor]) -> tuple[dict[int, Probabilities], DialogueState]:
+        """Verdicts as they would be if some slots heard these 160 ms [2560] next, and the state of then.
+
+        Nothing of it stays, unless ``came_true`` is next: caches are written past their length only.
+        """
         before = self.state
         failed = self.hear(chunks)
         verdicts, _ = self.think([index for index in chunks if index not in failed])
-        self.state = before  # caches are written past their length only
-        return verdicts
+        after, self.state = self.state, before
+        return verdicts, after
+
+    def came_true(self, after: DialogueState) -> None:
+        """All those slots did hear that."""
+        self.state = after
 
     def draw(self, wanted: Mapping[int, float]) -> tuple[dict[int, list[int]], dict[int, Exception]]:
         """Draw codes for some slots, for about as many seconds of sound as ``wanted`` of each.

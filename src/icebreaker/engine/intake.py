@@ -17,7 +17,7 @@ from icebreaker.engine.hearing import EARLY_MS, SAMPLE_RATE
 from icebreaker.engine.keys import blob_keys
 from icebreaker.engine.listening import MAX_UTTERANCE_S, SHORTEST_REST, Listening
 from icebreaker.engine.memory import Remembered
-from icebreaker.engine.messages import Committed, Item, Respond, SpeechStopped, Transcribed
+from icebreaker.engine.messages import Committed, Item, Respond, SpeechStopped, Transcribed, Waveform
 from icebreaker.engine.shared import Shared
 from icebreaker.engine.talking import Talking
 from icebreaker.engine.utterance import Heard
@@ -25,7 +25,8 @@ from icebreaker.engine.utterance import Heard
 __all__ = ["Intake"]
 
 LOOKS_MS = (EARLY_MS, 480.0)  # of silence, while the state head is asked before a chunk is full,
-LOOK_EVERY_MS = 64.0  # this often
+LOOK_EVERY_MS = 64.0  # this often, at first twice as often
+SILENCE_MS = 64.0  # of sound that go on backwards where an utterance that ends in silence leaves a chunk unfilled
 MIN_ROOM = 64  # LLM positions to be left for a reply when an utterance opens, besides the speech
 
 
@@ -78,26 +79,36 @@ class Intake:
         return self.talking.reading(live.config, room=room, opening=True)
 
     def next_chunk(self) -> Tensor | None:
-        """160 ms [2560] for the ears, if they are due; the end of an utterance is filled up with silence."""
+        """160 ms [2560] for the ears, if they are due."""
         heard = self.listening.utterance
         if heard is None or not heard.begun:
             return None
         end = self.listening.available(heard)
         if end - heard.fed < (CHUNK_SAMPLES if heard.end is None else SHORTEST_REST):
             return None
-        chunk = np.zeros(CHUNK_SAMPLES, np.float32)
-        taken = self.listening.sound_of(heard, heard.fed, min(heard.fed + CHUNK_SAMPLES, end))
-        chunk[: len(taken)] = taken
+        chunk = self._filled(heard, self.listening.sound_of(heard, heard.fed, min(heard.fed + CHUNK_SAMPLES, end)))
+        self._feed(heard)
+        return chunk
+
+    def _feed(self, heard: Heard) -> None:
         heard.fed += CHUNK_SAMPLES
         heard.chunks += 1
         self.listening.was_fed(heard)
+
+    def _filled(self, heard: Heard, sound: Waveform) -> Tensor:
+        """A chunk [2560] that begins with ``sound``; its silence, if it ends in one, goes on backwards."""
+        chunk = np.zeros(CHUNK_SAMPLES, np.float32)
+        chunk[: len(sound)] = sound
+        if heard.audio is None and self.listening.attention.ear.quiet_ms >= EARLY_MS:
+            silence = sound[-round(SILENCE_MS * SAMPLE_RATE / 1000) :][::-1]
+            chunk[len(sound) :] = np.resize(silence, CHUNK_SAMPLES - len(sound))
         return torch.from_numpy(chunk)
 
     def next_look(self) -> Tensor | None:
         """The chunk that is under way [2560], went the silence on, if the user has just fallen silent.
 
-        The state head need not wait for its end, 80 ms on average: what it makes of this is forgotten at once. Only
-        where the slot listens in the conversation itself.
+        The state head need not wait for its end, 80 ms on average: what it makes of this is forgotten at once, unless
+        it takes the turn (``look_came_true``). Only where the slot listens in the conversation itself.
         """
         heard, live, attention = self.listening.utterance, self.live, self.listening.attention
         if heard is None or heard.end is not None or not heard.begun or heard.aside or not heard.confirmed:
@@ -111,10 +122,16 @@ class Intake:
             return None
         if live.slot is None or live.device.row(live.slot).pending is not None:
             return None  # much is still to be read: for nothing, if it is forgotten again
-        heard.looks_from = attention.window_at + round(LOOK_EVERY_MS * SAMPLE_RATE / 1000)
-        sound = self.listening.sound_of(heard, heard.fed, heard.fed + rest)
-        silence = sound[-round(EARLY_MS * SAMPLE_RATE / 1000) :][::-1]
-        return torch.from_numpy(np.concatenate([sound, np.resize(silence, CHUNK_SAMPLES - rest)]))
+        wait_ms = min(attention.ear.quiet_ms, LOOK_EVERY_MS)  # the sooner the more has changed
+        heard.looks_from = attention.window_at + round(wait_ms * SAMPLE_RATE / 1000)
+        return self._filled(heard, self.listening.sound_of(heard, heard.fed, heard.fed + rest))
+
+    def look_came_true(self) -> None:
+        """The turn ended where it was looked at: that was its last chunk, and it has been heard."""
+        heard = self.listening.utterance
+        assert heard is not None
+        self._feed(heard)
+        self.chunk_was_heard()
 
     def chunk_was_heard(self) -> None:
         """The ears have made vectors of it; they are what the slot reads next."""

@@ -149,7 +149,10 @@ class Listening:
             return True
         if self.attention.loudness.is_faint:
             return False
-        return not heard.begun or live.slot is None or live.device.makes_sense(live.slot)
+        if not heard.begun or live.slot is None:
+            return True
+        needed = int(needed_ms * SAMPLE_RATE / 1000)  # which the ears, who go by chunks, have heard a moment later
+        return live.device.makes_sense(live.slot, enough=heard.fed - self.attention.ear.started >= needed)
 
     def settles_at(self, heard: Heard) -> int:
         """Where the sound that a turn is read up to ends, if the user says no more."""

@@ -118,7 +118,8 @@ class Loop:
             with self._wake:
                 if not self._inbox and not self._stopping:
                     self._wake.wait(wait_s)
-            time.sleep(GATHER_S)
+            if len(self.lives) > 1:
+                time.sleep(GATHER_S)
 
     @torch.inference_mode()
     def tick(self) -> bool:
@@ -208,10 +209,18 @@ class Loop:
         if not self._is_calm(seated):
             return False
         looks = {i: chunk for i, live in seated.items() if (chunk := live.intake.next_look()) is not None}
-        for index, verdict in (self.device.foresee(looks) if looks else {}).items():
+        if not looks:
+            return False
+        verdicts, after = self.device.foresee(looks)
+        for index, verdict in verdicts.items():
             live = seated[index]
             self._guard(live, live.listening.judge_look, verdict)
-        return bool(looks)
+        ended = [live for index in verdicts if (live := seated[index]).listening.ending]
+        if len(ended) == len(looks):  # else it is heard again: the state is that of all
+            self.device.came_true(after)
+            for live in ended:
+                self._guard(live, live.intake.look_came_true)
+        return True
 
     def _hear(self, seated: dict[int, Live]) -> bool:
         chunks = {i: chunk for i, live in seated.items() if (chunk := live.intake.next_chunk()) is not None}

@@ -91,10 +91,12 @@ def run(config: EncoderCTCConfig, progress: Callable[[StepReport], None] = lambd
         return loss, {}
 
     def evaluate() -> Mapping[str, float]:
+        deployed, full = (config.chunks.chunk_size, config.chunks.left_chunks), (0, -1)
         return {
             f"{name}_{rate}": value
-            for name, batches in validation.items()
-            for rate, value in spelling_errors(encoder, ctc, batches, config.chunks).items()
+            for recordings, batches in validation.items()
+            for name, chunks in ((recordings, deployed), (f"{recordings}_full", full))
+            for rate, value in spelling_errors(encoder, ctc, batches, *chunks).items()
         }
 
     validation = {"voices": source.evaluation(("valid",), config.evaluate_recordings)}
@@ -131,15 +133,13 @@ def estimate_cmvn(source: SpeechSource, rows: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def spelling_errors(
-    encoder: Encoder, ctc: nn.Module, batches: list[SpeechBatch], chunks: ChunkConfig
+    encoder: Encoder, ctc: nn.Module, batches: list[SpeechBatch], chunk_size: int, left_chunks: int
 ) -> dict[str, float]:
-    """Greedy word and character error rates at the deployed chunk size."""
+    """Greedy word and character error rates of an encoder that hears in such chunks; 0 and -1: all at once."""
     encoder.eval()
     references, hypotheses = [], []
     for batch in (moved(each, encoder.mean.device) for each in batches):
-        frames, lengths = encoder.encode(
-            batch.fbank, batch.lengths, chunk_size=chunks.chunk_size, left_chunks=chunks.left_chunks
-        )
+        frames, lengths = encoder.encode(batch.fbank, batch.lengths, chunk_size=chunk_size, left_chunks=left_chunks)
         hypotheses += greedy_text(ctc(frames), lengths)
         references += [spelled(item.text) for item in batch.items]
     return error_rates(references, hypotheses)

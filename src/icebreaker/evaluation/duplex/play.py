@@ -25,7 +25,7 @@ from icebreaker.evaluation.duplex.scenes import Echo, Scene
 __all__ = ["FRAME_S", "play"]
 
 Waveform = NDArray[np.float32]
-FRAME_S = 0.04
+FRAME_S = 0.02  # as the web page and WebRTC send it
 FRAME = round(FRAME_S * SAMPLE_RATE)
 JITTER_S = 0.08  # of a reply that a listener waits for before it plays, as the web page does
 WAITS_S = 0.5  # after the user spoke in which a pause of the assistant may be meant

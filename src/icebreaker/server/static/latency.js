@@ -31,7 +31,7 @@ export class Stopwatch {
   }
 }
 
-/** When the user stopped being loud, by the level of 40 ms blocks: an ear that follows the noise of the room. */
+/** When the user stopped being loud, by the level of 20 ms blocks: an ear that follows the noise of the room. */
 export class Loudness {
   constructor() {
     this.floor = 0.002; // level of the room
@@ -39,7 +39,7 @@ export class Loudness {
   }
 
   hear(level, at) {
-    this.floor += (level - this.floor) * (level < this.floor ? 0.2 : 0.004);
+    this.floor += (level - this.floor) * (level < this.floor ? 0.1 : 0.002);
     if (level > Math.max(0.006, 4 * this.floor)) this.lastLoud = at;
   }
 }

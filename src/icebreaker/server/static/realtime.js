@@ -2,7 +2,7 @@
 
 const PATIENCE_MS = 10000; // until `session.created`
 const FIRST_WAIT_MS = 400, LONGEST_WAIT_MS = 8000; // between tries
-const SOUND = "input_audio_buffer.append", KEPT_SOUNDS = 250; // newest blocks of 40 ms: 10 s
+const SOUND = "input_audio_buffer.append", KEPT_SOUNDS = 500; // newest blocks of 20 ms: 10 s
 const GONE = "session_not_found", FULL = "server_full"; // codes of errors: nothing to resume, no place
 
 /**

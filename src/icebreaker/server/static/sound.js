@@ -1,6 +1,6 @@
 // The microphone, recorded questions and the loudspeaker, in one audio graph. Knows nothing of the server.
 //
-//   microphone -> gate -+-> capture (24 kHz PCM16, blocks of 40 ms)
+//   microphone -> gate -+-> capture (24 kHz PCM16, blocks of 20 ms)
 //   question -----------+-> loudspeaker
 //   replies -> playback (jitter buffer) -> loudspeaker
 

@@ -1,9 +1,9 @@
-// Runs beside the audio device: what is heard, as PCM16 at 24 kHz in blocks of 40 ms, each with its level.
+// Runs beside the audio device: what is heard, as PCM16 at 24 kHz in blocks of 20 ms, each with its level.
 
 import { Resampler } from "./resample.js";
 
 const WIRE_RATE = 24000;
-const BLOCK = 960; // samples: 40 ms
+const BLOCK = 480; // samples: 20 ms
 
 class Capture extends AudioWorkletProcessor {
   constructor() {
