@@ -122,7 +122,7 @@ class Intake:
             return None
         if live.slot is None or live.device.row(live.slot).pending is not None:
             return None  # much is still to be read: for nothing, if it is forgotten again
-        wait_ms = min(attention.ear.quiet_ms, LOOK_EVERY_MS)  # the sooner the more has changed
+        wait_ms = min(attention.ear.quiet_ms, LOOK_EVERY_MS)  # after 32 ms at 64, then at 128, 192 ...
         heard.looks_from = attention.window_at + round(wait_ms * SAMPLE_RATE / 1000)
         return self._filled(heard, self.listening.sound_of(heard, heard.fed, heard.fed + rest))
 
